@@ -1,0 +1,38 @@
+//! Manifests: from flattened device trees and package headers to validated types.
+//!
+//! Everything here is hostile input that was copied into private memory. It is checked once, completely, and what
+//! leaves this module needs no further check. Nothing here panics, recurses without bound or loops without bound.
+//!
+//! * [`spmc`]: the SPMC's own manifest (TF-A's `TOS_FW_CONFIG`).
+//! * [`package`]: the header of a partition's package.
+//! * [`partition`]: a partition's manifest, in the 1.0 and 1.1 forms of the FF-A manifest binding.
+//! * [`system`]: checks across all of them, and the list of the partitions to boot.
+//! * [`diagnostic`]: the errors and warnings that all of them report.
+//!
+//! An error leaves its partition out and says which partition, node, property, value and what was expected. A warning
+//! leaves nothing out: a property that nobody knows, or one that is understood but changes nothing here.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod diagnostic;
+pub mod package;
+pub mod partition;
+pub mod spmc;
+pub mod system;
+
+pub use diagnostic::{Diagnostic, Report, Severity};
+pub use package::Package;
+pub use partition::PartitionManifest;
+pub use spmc::SpmcManifest;
+
+/// Largest device tree that is read, in bytes. TF-A gives the SPMC's manifest one page, and the manifests of today's
+/// partitions are some 2 KiB; the bound keeps the time that a malicious blob can take small.
+pub const MAX_DTB_BYTES: usize = 64 * 1024;
