@@ -1,0 +1,1 @@
+//! Table memory and a TLB for tests on the host.

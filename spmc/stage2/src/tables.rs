@@ -1,0 +1,280 @@
+//! One translation tree and what can be done to it.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    Access, Attributes, Execute, Invalidate, Ipa, IpaRange, IpaSize, Level, OutputAddress, Ownership, TableAddr, TableMemory,
+    Tlb,
+};
+
+/// Why an operation was refused. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The range reaches above the IPA space.
+    OutsideIpaSpace,
+    /// The output address is not aligned to a page, or the output range reaches above 2^48.
+    BadOutput,
+    /// There is a valid or suspended mapping already.
+    AlreadyMapped {
+        /// First address that is mapped.
+        at: Ipa,
+    },
+    /// Not all of the range is mapped (for [`Tables::resume`]: suspended).
+    NotMapped {
+        /// First address that is not.
+        at: Ipa,
+    },
+    /// Table memory has run out.
+    OutOfTables,
+}
+
+/// Which descriptors a mapping may be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granule {
+    /// Blocks of 1 GiB and 2 MiB wherever addresses and length allow.
+    Blocks,
+    /// Pages only: no later operation needs to split.
+    Pages,
+}
+
+/// A valid translation of one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// What the address itself translates to, its offset in the page included.
+    pub output: OutputAddress,
+    /// Attributes of the page or block.
+    pub attributes: Attributes,
+    /// Level of the descriptor.
+    pub level: Level,
+}
+
+/// What the tables say of a page or a range of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Not translated; the ownership was left there by [`Tables::unmap`] or [`Tables::set_state`], else it is
+    /// [`Ownership::None`].
+    Empty(Ownership),
+    /// Translated: output address of the (first) page, attributes.
+    Mapped(OutputAddress, Attributes),
+    /// Not translated, but remembers how it was before [`Tables::suspend`] and will be after [`Tables::resume`].
+    Suspended(OutputAddress, Attributes),
+}
+
+/// Neighbouring pages in the same state: mapped (or suspended) to neighbouring addresses with the same attributes, or
+/// empty with the same ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The pages.
+    pub range: IpaRange,
+    /// State of the first page; the others are alike, with outputs that go on from the first.
+    pub entry: Entry,
+}
+
+/// What [`Tables::check`] found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A table is referenced twice.
+    TableTwice(TableAddr),
+    /// The number of entries that a table descriptor holds is not that of the table.
+    WrongCount(TableAddr),
+    /// A descriptor has bits that must be clear, or a block output that is not aligned.
+    BadDescriptor(TableAddr, usize, u64),
+    /// The tree's count of its tables is wrong; the number found.
+    WrongTotal(usize),
+}
+
+/// A stage-2 translation tree.
+///
+/// All memory arguments must be the same memory throughout the life of a tree. Dropping a tree without
+/// [`Tables::destroy`] leaks its tables.
+#[derive(Debug)]
+pub struct Tables {
+    root: TableAddr,
+    size: IpaSize,
+}
+
+#[expect(unused_variables, clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "bodies follow")]
+impl Tables {
+    /// An empty tree: one table, the root.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTables`].
+    pub fn new<M: TableMemory>(memory: &mut M, size: IpaSize) -> Result<Self, Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Root table, for `VSTTBR_EL2.BADDR` or `VTTBR_EL2.BADDR`.
+    #[must_use]
+    pub const fn root(&self) -> TableAddr {
+        self.root
+    }
+
+    /// Size of the IPA space.
+    #[must_use]
+    pub const fn ipa_size(&self) -> IpaSize {
+        self.size
+    }
+
+    /// Number of table pages in the tree, the root included.
+    #[must_use]
+    pub const fn table_count(&self) -> usize {
+        0
+    }
+
+    /// Maps `range` to `output` onwards. What ownership empty pages remembered is replaced by that of `attributes`.
+    ///
+    /// Needs no TLB invalidation, since nothing was valid there (see the crate's documentation on visibility).
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`], [`Error::BadOutput`], [`Error::AlreadyMapped`], [`Error::OutOfTables`].
+    pub fn map<M: TableMemory>(
+        &mut self,
+        memory: &mut M,
+        range: IpaRange,
+        output: OutputAddress,
+        attributes: Attributes,
+        granule: Granule,
+    ) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// As [`Tables::map`], but replaces what is mapped or suspended there, by break-before-make: `range` is invalid
+    /// meanwhile, and TLBs are invalidated within. To change only permissions or ownership use [`Tables::protect`] and
+    /// [`Tables::set_state`].
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`], [`Error::BadOutput`], [`Error::OutOfTables`].
+    pub fn remap<M: Tlb>(
+        &mut self,
+        memory: &mut M,
+        range: IpaRange,
+        output: OutputAddress,
+        attributes: Attributes,
+        granule: Granule,
+    ) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Removes all mappings in `range`, suspended ones too, and leaves `remember` on its pages. Pages that are empty
+    /// already are no error.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`]; [`Error::OutOfTables`] when a block must be split, or when `remember` is not
+    /// [`Ownership::None`] and pages without a table are to remember it.
+    pub fn unmap<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, remember: Ownership) -> Result<Invalidate, Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Makes mapped pages inaccessible, with ownership `state`, keeping output and attributes for [`Tables::resume`].
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`]; [`Error::NotMapped`] unless all of `range` is mapped; [`Error::OutOfTables`] when a
+    /// block must be split.
+    pub fn suspend<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<Invalidate, Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Makes suspended pages accessible again, with ownership `state`. Needs no TLB invalidation.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`]; [`Error::NotMapped`] unless all of `range` is suspended; [`Error::OutOfTables`] when
+    /// a block must be split.
+    pub fn resume<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Changes the permissions of mapped pages.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`]; [`Error::NotMapped`] unless all of `range` is mapped; [`Error::OutOfTables`] when a
+    /// block must be split.
+    pub fn protect<M: Tlb>(
+        &mut self,
+        memory: &mut M,
+        range: IpaRange,
+        access: Access,
+        execute: Execute,
+    ) -> Result<Invalidate, Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Changes the ownership that pages carry: mapped, suspended and empty ones. Needs no TLB invalidation.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`]; [`Error::OutOfTables`] when a block must be split, or pages without a table are to
+    /// remember something.
+    pub fn set_state<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Makes all tables that [`Tables::map`] with the same arguments needs: it can't fail then with
+    /// [`Error::OutOfTables`], until something is unmapped. Changes no translation.
+    ///
+    /// # Errors
+    /// Those of [`Tables::map`].
+    pub fn prepare_map<M: TableMemory>(
+        &mut self,
+        memory: &mut M,
+        range: IpaRange,
+        output: OutputAddress,
+        granule: Granule,
+    ) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Splits the blocks, valid or not, that `range` begins or ends within: no other operation on exactly `range` but
+    /// `map` and `remap` can fail then with [`Error::OutOfTables`] (`set_state` and `unmap` only where none of it is
+    /// empty). Changes no translation.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`], [`Error::OutOfTables`].
+    pub fn prepare_change<M: Tlb>(&mut self, memory: &mut M, range: IpaRange) -> Result<(), Error> {
+        Err(Error::OutOfTables)
+    }
+
+    /// Takes out the tables within `range` that hold nothing, such as those of a [`Tables::prepare_map`] that no `map`
+    /// followed.
+    pub fn release<M: TableMemory>(&mut self, memory: &mut M, range: IpaRange) -> Invalidate {
+        Invalidate::nothing()
+    }
+
+    /// Translation of `ipa` (any address, aligned or not), `None` when it is not mapped.
+    #[must_use]
+    pub fn translate<M: TableMemory>(&self, memory: &M, ipa: Ipa) -> Option<Mapping> {
+        None
+    }
+
+    /// What the tables say of the page of `ipa`; empty when outside the IPA space.
+    #[must_use]
+    pub fn entry<M: TableMemory>(&self, memory: &M, ipa: Ipa) -> Entry {
+        Entry::Empty(Ownership::None)
+    }
+
+    /// Visits `range` in order, cut into the longest runs of pages in the same state, until `visit` breaks. Empty pages
+    /// are visited too. Takes a step for each descriptor in the range.
+    ///
+    /// # Errors
+    /// [`Error::OutsideIpaSpace`], before the first visit.
+    pub fn walk<M: TableMemory>(
+        &self,
+        memory: &M,
+        range: IpaRange,
+        visit: impl FnMut(Run) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        Err(Error::OutsideIpaSpace)
+    }
+
+    /// Takes the tree apart. No translation register may hold its root any more when the token is completed.
+    pub fn destroy<M: TableMemory>(self, memory: &mut M) -> Invalidate {
+        Invalidate::nothing()
+    }
+
+    /// Checks the tree: well-formed, no reserved bits, counts right, each table referenced once. For tests and fuzzing.
+    /// `first_time` is told each table and answers whether it is new.
+    ///
+    /// # Errors
+    /// The first [`Violation`] found.
+    pub fn check<M: TableMemory>(&self, memory: &M, first_time: impl FnMut(TableAddr) -> bool) -> Result<(), Violation> {
+        Ok(())
+    }
+}
