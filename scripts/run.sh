@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Boots a scenario on QEMU's machine "virt" and says how it went. Needs nobody at the keyboard.
+#
+# Usage: run.sh [--quiet] SCENARIO [QEMU ARGUMENT]...
+#   SMP=n         cores (4)
+#   ICOUNT=1      one core that executes one instruction a nanosecond of its own time: repeatable counts
+#   GDB=1         wait for a debugger on port 1234 before the first instruction
+#   QEMU=path     the QEMU to use
+#   TIMEOUT=s     seconds after which the machine is stopped (120)
+#   EXPECT=regex  success is that this line was seen and the machine powered off, instead of the verdict of
+#                 Tantalum's own normal world ("tantalum: N passed, 0 failed"); for normal worlds that others wrote
+# and all that pack.sh takes. The console is in target/qemu/SCENARIO/console.log, the secure UART in uart1.log.
+# Exit: 0 as it should be, 1 not so, 2 could not be started.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+MACHINE=(
+    -machine "virt,secure=on,virtualization=on,gic-version=3"
+    -cpu max -m 1G
+    -display none -monitor none -nic none -no-reboot
+)
+VERDICT='^tantalum: [0-9]+ passed, [0-9]+ failed'
+GRACE=10
+
+# What shows in the log that a stage was reached, and what is likely wrong when nothing came after it.
+STAGES=(
+    "BL1:|BL1 (TF-A)|BL1 finds no BL2 in the flash image."
+    "BL2:|BL2 (TF-A)|BL2 loads the SPMC, the packages and the normal world. Look at their sizes and UUIDs; TFA_DEBUG=1 makes it say more."
+    "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC said nothing. TFA_DEBUG=1 makes it say more."
+    "[Tt]antalum|the SPMC|See the last lines above."
+    "normal world|the normal world|See the last lines above."
+)
+
+cores() { if [[ ${ICOUNT:-0} == 1 ]]; then echo 1; else echo "${SMP:-4}"; fi; }
+
+# Fills COMMAND with the call of QEMU.
+qemu_command() {
+    local flash=$1 log=$2
+    shift 2
+    COMMAND=("${QEMU:-qemu-system-aarch64}" "${MACHINE[@]}" -smp "$(cores)" -bios "$flash"
+        -chardev "stdio,id=console,signal=off,logfile=$log" -serial chardev:console
+        -serial "file:${log%/*}/uart1.log")
+    [[ ${ICOUNT:-0} == 1 ]] && COMMAND+=(-icount "shift=0,sleep=off")
+    [[ ${GDB:-0} == 1 ]] && COMMAND+=(-gdb tcp:localhost:1234 -S)
+    COMMAND+=("$@")
+}
+
+# What the machine prints, as it comes, without what would upset a terminal.
+show_console() { stdbuf -o0 tr -d '\000\033\r'; }
+
+stop_machine() {
+    [[ -n ${MACHINE_PID:-} ]] && kill "$MACHINE_PID" 2>/dev/null
+    MACHINE_PID=''
+}
+
+# Waits for the machine to power off by itself. Fills ENDING with how it ended: off, late, hung.
+wait_for_machine() {
+    local log=$1 limit=$2 expected=$3 started=$SECONDS seen=''
+    ENDING=off
+    while kill -0 "$MACHINE_PID" 2>/dev/null; do
+        sleep 0.1
+        if [[ -z $seen ]] && grep --quiet --text --extended-regexp "$expected" "$log" 2>/dev/null; then
+            seen=$SECONDS
+        fi
+        if [[ -n $seen ]] && ((SECONDS - seen > GRACE)); then
+            ENDING=hung
+            break
+        elif ((SECONDS - started > limit)); then
+            ENDING=late
+            break
+        fi
+    done
+    stop_machine || true
+}
+
+boot() {
+    local log=$1 quiet=$2 pipe=$OUT/.console.$$
+    rm -f "$log"
+    mkfifo "$pipe"
+    if ((quiet)); then show_console >/dev/null <"$pipe" & else show_console <"$pipe" & fi
+    local viewer=$!
+    "${COMMAND[@]}" </dev/null >"$pipe" 2>"${log%/*}/qemu.log" &
+    MACHINE_PID=$!
+    rm -f "$pipe"
+    trap stop_machine EXIT
+    trap 'stop_machine; exit 130' INT TERM
+    wait_for_machine "$log" "${TIMEOUT:-120}" "${EXPECT:-$VERDICT}"
+    wait "$viewer" || true
+    trap - INT TERM
+    cat "${log%/*}/qemu.log" >&2
+}
+
+# The last stage that shows in the log, with its hint.
+last_stage() {
+    local stage pattern name hint found='nothing at all|QEMU itself did not start the machine, or BL1 is not what it should be.'
+    for stage in "${STAGES[@]}"; do
+        IFS='|' read -r pattern name hint <<<"$stage"
+        if grep --quiet --text "$pattern" "$1" 2>/dev/null; then found="$name|$hint"; fi
+    done
+    echo "$found"
+}
+
+report() {
+    local log=$1 name hint line passed failed
+    echo >&2
+    line=$(grep --text --extended-regexp "${EXPECT:-$VERDICT}" "$log" 2>/dev/null | tail -n 1 | tr -d '\r' || true)
+    IFS='|' read -r name hint < <(last_stage "$log")
+    case $ENDING in
+    late) die "Stopped after ${TIMEOUT:-120} s. The last that was heard from was $name." "$hint" "The console: $log" ;;
+    hung) die "The normal world gave its verdict but did not power off within $GRACE s." "The console: $log" ;;
+    esac
+    [[ -n $line ]] || die "The machine stopped without a verdict. The last that was heard from was $name." "$hint" "The console: $log"
+    if [[ -z ${EXPECT:-} ]]; then
+        read -r _ passed _ failed _ <<<"$line"
+        ((failed == 0 && passed > 0)) || die "$failed of $((passed + failed)) failed." "The console: $log"
+    fi
+    say "${line#tantalum: }. The machine powered off by itself."
+}
+
+main() {
+    local quiet=0 packed log
+    [[ ${1:-} == --quiet ]] && { quiet=1; shift; }
+    (($# >= 1)) || die "Which scenario? For example: run.sh demo"
+    packed=$("$SCRIPTS/pack.sh" "$1") || exit 2
+    shift
+    log=$packed/console.log
+    qemu_command "$packed/flash.bin" "$log" "$@"
+    say "Booting $(basename "$packed") on $(cores) core(s): ${COMMAND[0]##*/}, at most ${TIMEOUT:-120} s"
+    [[ ${GDB:-0} == 1 ]] && note "Waiting for a debugger: gdb-multiarch -ex 'target remote :1234'"
+    boot "$log" "$quiet"
+    report "$log"
+}
+
+main "$@"
