@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Packs what TF-A boots: partition packages, TB_FW_CONFIG, the FIP and the flash image. Called by pack.sh.
+"""Packs a scenario into the flash image that QEMU boots. Called by pack.sh, which describes what a scenario is.
 
-The formats: a firmware image package (FIP) is a table of contents of (UUID, offset, size, flags) and the images; a
-partition package is a header of 24 bytes, the partition's manifest (a DTB) and its image; TB_FW_CONFIG lists for BL2 the
-packages' UUIDs and where to load them.
+The formats: a partition package is a header of 24 bytes, the partition's manifest (a DTB) and its image; TB_FW_CONFIG
+lists for BL2 the packages' UUIDs and where to load them; a firmware image package (FIP) is a table of contents of
+(UUID, offset, size, flags) and the images; the flash holds BL1 and the FIP.
 """
 
 import argparse
+import json
+import os
+import re
 import struct
+import subprocess
 import sys
 import uuid
 from collections import namedtuple
@@ -25,12 +29,12 @@ FLASH_SIZE = 64 * MIB
 FIP_OFFSET = 0x4_0000
 
 FIP_UUIDS = {
-    "tb-fw": "5ff9ec0b-4d22-3e4d-a544-c39d81c73f0a",
-    "soc-fw": "47d4086d-4cfe-9846-9b95-2950cbbd5a00",
-    "tos-fw": "05d0e189-53dc-1347-8d2b-500a4b7a3e38",
-    "nt-fw": "d6d0eea7-fcea-d54b-9782-9934f234b6e4",
-    "tb-fw-config": "6c0458ff-af6b-7d4f-82ed-aa27bc69bfd2",
-    "tos-fw-config": "26257c1a-dbc6-7f47-8d96-c4c4b0248021",
+    "tb-fw": uuid.UUID("5ff9ec0b-4d22-3e4d-a544-c39d81c73f0a"),
+    "soc-fw": uuid.UUID("47d4086d-4cfe-9846-9b95-2950cbbd5a00"),
+    "tos-fw": uuid.UUID("05d0e189-53dc-1347-8d2b-500a4b7a3e38"),
+    "nt-fw": uuid.UUID("d6d0eea7-fcea-d54b-9782-9934f234b6e4"),
+    "tb-fw-config": uuid.UUID("6c0458ff-af6b-7d4f-82ed-aa27bc69bfd2"),
+    "tos-fw-config": uuid.UUID("26257c1a-dbc6-7f47-8d96-c4c4b0248021"),
 }
 
 Package = namedtuple("Package", "name uuid load_address data")
@@ -38,6 +42,10 @@ Package = namedtuple("Package", "name uuid load_address data")
 
 class Problem(Exception):
     """Something that the user can put right; its text says what."""
+
+
+def align(value, to):
+    return (value + to - 1) // to * to
 
 
 def read(path, what):
@@ -50,16 +58,34 @@ def read(path, what):
     return data
 
 
-def align(value, to):
-    return (value + to - 1) // to * to
-
-
 # ---- Device trees ----
+
+DTB_MAGIC = bytes.fromhex("d00dfeed")
+
+
+def run_tool(command, what):
+    result = subprocess.run([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise Problem(f"{command[0]} does not understand {what}:\n{result.stderr.rstrip()}")
+
+
+def compile_tree(source, dtb):
+    """Makes a DTB of a device tree source, by the C preprocessor and dtc. What is a DTB already is copied."""
+    data = read(source, "the manifest")
+    if data.startswith(DTB_MAGIC):
+        dtb.write_bytes(data)
+    else:
+        plain = dtb.with_suffix(".i")
+        preprocess = ["aarch64-linux-gnu-gcc", "-E", "-nostdinc", "-undef", "-x", "assembler-with-cpp"]
+        run_tool([*preprocess, "-I", Path(source).parent, "-o", plain, source], source)
+        run_tool(["dtc", "-q", "-I", "dts", "-O", "dtb", "-o", dtb, plain], source)
+        plain.unlink()
+    return dtb.read_bytes()
 
 
 def root_properties(dtb, what):
     """The properties of a DTB's root node, name to bytes."""
-    if len(dtb) < 40 or struct.unpack_from(">I", dtb)[0] != 0xD00DFEED:
+    if not dtb.startswith(DTB_MAGIC) or len(dtb) < 40:
         raise Problem(f"{what} is no DTB")
     structure, strings = struct.unpack_from(">II", dtb, 8)
     properties, depth, at = {}, 0, structure
@@ -82,9 +108,9 @@ def root_properties(dtb, what):
             return properties
 
 
-def partition_uuid(value, what):
-    """The UUID of a manifest: the canonical string, or its four words as the SMC calling convention has them in registers,
-    little end first. Of several the first is the package's."""
+def manifest_uuid(value, what):
+    """The UUID of a manifest: the canonical string, or its four words as the SMC calling convention has them in
+    registers, little end first. Of several the first is the package's."""
     try:
         if len(value) >= 37:
             return uuid.UUID(value.split(b"\0")[0].decode())
@@ -95,30 +121,32 @@ def partition_uuid(value, what):
     raise Problem(f'{what}: its "uuid" is neither four words nor a string like 01234567-89ab-cdef-0123-456789abcdef')
 
 
-def cells(value):
-    return int.from_bytes(value, "big")
-
-
-def partition_identity(dtb, what):
-    """UUID and load address of a partition, from its manifest."""
+def identity(dtb, what, given_uuid=None, given_address=None):
+    """UUID and load address of a partition: what was given, else what its manifest says."""
     properties = root_properties(dtb, what)
-    for name in "uuid", "load-address":
-        if name not in properties:
+    for name, given in ("uuid", given_uuid), ("load-address", given_address):
+        if given is None and name not in properties:
             raise Problem(f'{what} has no property "{name}" in its root node')
-    load_address = cells(properties["load-address"])
-    if load_address % PAGE:
-        raise Problem(f"{what}: its load-address {load_address:#x} is not on a page")
-    return partition_uuid(properties["uuid"], what), load_address
+    partition = uuid.UUID(given_uuid) if given_uuid else manifest_uuid(properties["uuid"], what)
+    address = int.from_bytes(properties["load-address"], "big") if given_address is None else int(given_address, 0)
+    if address % PAGE:
+        raise Problem(f"{what}: its load-address {address:#x} is not on a page")
+    return partition, address
 
 
 # ---- Packages ----
 
 
-def make_package(dtb, image, version):
-    """Version 2 has manifest and image at fixed pages, version 1 the manifest right behind the header."""
-    header_size = 24
-    dtb_offset = header_size if version == 1 else PAGE
-    image_offset = max(align(dtb_offset + len(dtb), PAGE), PAGE if version == 1 else 4 * PAGE)
+def make_package(dtb, image, version=2, dtb_offset=None, image_offset=None):
+    """Version 2 has manifest and image at pages of their own, version 1 the manifest right behind the header."""
+    if version not in (1, 2):
+        raise Problem(f"there is no package version {version}; 1 and 2 are known")
+    if dtb_offset is None:
+        dtb_offset = 24 if version == 1 else PAGE
+    if image_offset is None:
+        image_offset = max(align(dtb_offset + len(dtb), PAGE), PAGE if version == 1 else 4 * PAGE)
+    if dtb_offset < 24 or image_offset < dtb_offset + len(dtb):
+        raise Problem(f"a manifest of {len(dtb)} bytes does not fit between {dtb_offset:#x} and {image_offset:#x}")
     data = bytearray(image_offset + len(image))
     struct.pack_into("<4s5I", data, 0, b"SPKG", version, dtb_offset, len(dtb), image_offset, len(image))
     data[dtb_offset : dtb_offset + len(dtb)] = dtb
@@ -126,46 +154,87 @@ def make_package(dtb, image, version):
     return bytes(data)
 
 
-def manifest_of(data, what):
+def manifest_in(package, what):
     """The manifest inside a ready-made package."""
-    if data[:4] != b"SPKG":
+    if not package.startswith(b"SPKG") or len(package) < 24:
         raise Problem(f"{what} is no partition package (it does not begin with SPKG)")
-    offset, size = struct.unpack_from("<2I", data, 8)
-    return data[offset : offset + size]
+    offset, size = struct.unpack_from("<2I", package, 8)
+    return package[offset : offset + size]
 
 
-def load_packages(partitions, ready_made):
-    packages = []
-    for argument in partitions:
-        name, version, dtb_path, image_path = argument.split(":", 3)
-        dtb = read(dtb_path, f"the manifest of {name}")
-        image = read(image_path, f"the image of {name}")
-        data = make_package(dtb, image, int(version))
-        packages.append(Package(name, *partition_identity(dtb, f"the manifest of {name}"), data))
-    for path in ready_made:
+def remark(source, name):
+    """What follows "// NAME:" on a line of the file, or None."""
+    match = re.search(rf"^\s*//\s*{name}:\s*(\S+)\s*$", Path(source).read_text(errors="replace"), re.MULTILINE)
+    return match and match.group(1)
+
+
+def scenario_image(source, programs):
+    """Where the image of a scenario's partition is."""
+    image = remark(source, "image") or source.stem
+    return source.parent / image if "/" in image else programs / f"tantalum-{image}.bin"
+
+
+def packages_of_scenario(folder, programs, out):
+    for source in sorted(folder.glob("*.dts")):
+        if source.stem in ("spmc", "tb_fw_config"):
+            continue
+        name, what = source.stem, f"the manifest {source.name}"
+        dtb = compile_tree(source, out / f"{name}.dtb")
+        image = read(scenario_image(source, programs), f"the image of {name}")
+        yield Package(name, *identity(dtb, what), make_package(dtb, image, int(remark(source, "package") or 2)))
+
+
+def packages_of_layout(path, out):
+    """A layout file as TF-A's build takes it: names with "image", "pm" and sometimes more."""
+
+    def file_and_offset(value):
+        file, offset = (value["file"], value.get("offset")) if isinstance(value, dict) else (value, None)
+        return Path(path).parent / file, offset and int(offset, 0)
+
+    try:
+        layout = json.loads(read(path, "the layout file"))
+    except ValueError as error:
+        raise Problem(f"{path} is no JSON: {error}") from error
+    for name, entry in layout.items():
+        if entry.get("package", "sp_pkg") != "sp_pkg":
+            raise Problem(f'{name} in {path}: packages of type "{entry["package"]}" are not supported')
+        source, dtb_offset = file_and_offset(entry["pm"])
+        image, image_offset = file_and_offset(entry["image"])
+        dtb = compile_tree(source, out / f"{name}.dtb")
+        data = make_package(dtb, read(image, f"the image of {name}"), 2, dtb_offset, image_offset)
+        given = entry.get("uuid"), entry.get("physical-load-address")
+        yield Package(name, *identity(dtb, f"the manifest {source.name}", *given), data)
+
+
+def ready_made_packages(paths):
+    for path in paths:
         data = read(path, "the package")
-        what = f"the manifest in {path}"
-        packages.append(Package(Path(path).stem, *partition_identity(manifest_of(data, path), what), data))
-    return packages
+        yield Package(Path(path).stem, *identity(manifest_in(data, path), f"the manifest in {path}"), data)
 
 
-def check_packages(packages):
+def check_packages(packages, spmc):
+    """What BL2 would refuse, or worse, not notice."""
     if len(packages) > MAX_PACKAGES:
         raise Problem(f"{len(packages)} partitions, but BL2 loads {MAX_PACKAGES} at most")
-    for number, package in enumerate(packages):
+    loaded = [Package("the SPMC", None, SECURE_DRAM.start, spmc)]
+    for package in packages:
         end = package.load_address + len(package.data)
+        if not re.fullmatch(r"[A-Za-z][\w,.+-]{0,30}", package.name):
+            raise Problem(f"{package.name} can't be the name of a node; letters, digits and ,._+- can")
         if len(package.data) > MAX_PACKAGE:
-            raise Problem(f"the package of {package.name} has {len(package.data)} bytes, BL2 loads {MAX_PACKAGE} at most")
+            size = len(package.data)
+            raise Problem(f"the package of {package.name} has {size} bytes, but BL2 loads {MAX_PACKAGE} at most")
         if package.load_address not in SECURE_DRAM or end > SECURE_DRAM.stop:
             raise Problem(
                 f"the package of {package.name} would lie at {package.load_address:#x}-{end - 1:#x},"
                 f" outside secure DRAM {SECURE_DRAM.start:#x}-{SECURE_DRAM.stop - 1:#x}"
             )
-        for other in packages[:number]:
+        for other in loaded:
             if other.uuid == package.uuid:
-                raise Problem(f"{other.name} and {package.name} have the same UUID {package.uuid}: BL2 would load one twice")
+                raise Problem(f"{other.name} and {package.name} have the same UUID: {package.uuid}")
             if other.load_address < end and package.load_address < other.load_address + len(other.data):
-                raise Problem(f"the packages of {other.name} and {package.name} overlap in memory")
+                raise Problem(f"{other.name} and {package.name} would be loaded over each other")
+        loaded.append(package)
 
 
 # ---- Firmware configuration, FIP, flash ----
@@ -173,18 +242,22 @@ def check_packages(packages):
 
 def tb_fw_config_source(packages):
     nodes = "".join(
-        f'\t\t{p.name} {{\n\t\t\tuuid = "{p.uuid}";\n\t\t\tload-address = <{p.load_address:#x}>;\n\t\t}};\n' for p in packages
+        f'\t\t{package.name} {{\n'
+        f'\t\t\tuuid = "{package.uuid}";\n'
+        f"\t\t\tload-address = <{package.load_address:#x}>;\n"
+        f"\t\t}};\n"
+        for package in packages
     )
     return f'/dts-v1/;\n\n/ {{\n\tsecure-partitions {{\n\t\tcompatible = "arm,sp";\n{nodes}\t}};\n}};\n'
 
 
 def make_fip(images):
-    """images: pairs of UUID and bytes, in the order they shall lie."""
+    """images: pairs of UUID and bytes, in the order in which they shall lie."""
     header = struct.pack("<IIQ", 0xAA64_0001, 0x1234_5678, 0)
-    contents, body = b"", b""
     offset = len(header) + 40 * (len(images) + 1)
-    for identity, data in images:
-        contents += identity.bytes + struct.pack("<QQQ", offset + len(body), len(data), 0)
+    contents, body = b"", b""
+    for name, data in images:
+        contents += name.bytes + struct.pack("<QQQ", offset + len(body), len(data), 0)
         body += data
     return header + contents + bytes(16) + struct.pack("<QQQ", offset + len(body), 0, 0) + body
 
@@ -197,65 +270,67 @@ def make_flash(bl1, fip):
     return bl1.ljust(FIP_OFFSET, b"\0") + fip
 
 
-def config(path, what):
-    data = read(path, what)
-    if len(data) > MAX_CONFIG:
-        raise Problem(f"{what} has {len(data)} bytes, TF-A gives it one page ({MAX_CONFIG})")
-    return data
+def check_config(dtb, what):
+    if len(dtb) > MAX_CONFIG:
+        raise Problem(f"{what} has {len(dtb)} bytes compiled, but TF-A gives it one page ({MAX_CONFIG})")
+    return dtb
 
 
-def list_packages(arguments):
-    packages = load_packages(arguments.partition, arguments.package)
-    check_packages(packages)
+# ---- All of it ----
+
+
+def collect_packages(arguments, given):
+    if given.get("PACKAGES"):
+        return list(ready_made_packages(given["PACKAGES"].split()))
+    if given.get("SP_LAYOUT_FILE"):
+        return list(packages_of_layout(given["SP_LAYOUT_FILE"], arguments.out))
+    return list(packages_of_scenario(arguments.scenario, arguments.programs, arguments.out))
+
+
+def tb_fw_config(arguments, given, packages):
+    source = given.get("TB_FW_CONFIG")
+    if not source:
+        source = arguments.out / "tb_fw_config.dts"
+        source.write_text(tb_fw_config_source(packages))
+    return check_config(compile_tree(source, arguments.out / "tb_fw_config.dtb"), "TB_FW_CONFIG")
+
+
+def pack(arguments, given):
+    spmc_manifest = given.get("SPMC_MANIFEST") or arguments.scenario / "spmc.dts"
+    spmc = read(given.get("SPMC") or arguments.programs / "tantalum-qemu.bin", "the SPMC's image")
+    bl33 = read(given.get("BL33") or arguments.programs / "tantalum-normal-world.bin", "the normal world's image")
+    packages = collect_packages(arguments, given)
+    check_packages(packages, spmc)
+    images = {
+        "tb-fw": read(arguments.tfa / "bl2.bin", "BL2"),
+        "soc-fw": read(arguments.tfa / "bl31.bin", "BL31"),
+        "tb-fw-config": tb_fw_config(arguments, given, packages),
+        "tos-fw-config": check_config(compile_tree(spmc_manifest, arguments.out / "spmc.dtb"), "the SPMC's manifest"),
+        "tos-fw": spmc,
+        "nt-fw": bl33,
+    }
+    entries = [(FIP_UUIDS[name], data) for name, data in images.items()]
+    entries += [(package.uuid, package.data) for package in packages]
     for package in packages:
         (arguments.out / f"{package.name}.pkg").write_bytes(package.data)
-    (arguments.out / "tb_fw_config.dts").write_text(tb_fw_config_source(packages))
-
-
-def pack_flash(arguments):
-    packages = load_packages(arguments.partition, arguments.package)
-    images = [
-        ("tb-fw", read(arguments.tfa / "bl2.bin", "BL2")),
-        ("soc-fw", read(arguments.tfa / "bl31.bin", "BL31")),
-        ("tb-fw-config", config(arguments.tb_fw_config, "TB_FW_CONFIG")),
-        ("tos-fw-config", config(arguments.spmc_manifest, "the SPMC's manifest")),
-        ("tos-fw", read(arguments.spmc, "the SPMC's image")),
-    ]
-    if arguments.bl33:
-        images.append(("nt-fw", read(arguments.bl33, "the normal world's image")))
-    entries = [(uuid.UUID(FIP_UUIDS[name]), data) for name, data in images]
-    entries += [(package.uuid, package.data) for package in packages]
+        print(f"    {package.name}: {len(package.data)} bytes at {package.load_address:#x}, {package.uuid}", file=sys.stderr)
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
-    flash = arguments.out / "flash.bin"
-    temporary = flash.with_suffix(".new")
+    # Renamed when complete: a machine that is running may have the old one open.
+    temporary = arguments.out / "flash.new"
     temporary.write_bytes(make_flash(read(arguments.tfa / "bl1.bin", "BL1"), fip))
-    temporary.replace(flash)
-    for package in packages:
-        print(f"    {package.name}: {package.uuid}, {len(package.data)} bytes at {package.load_address:#x}", file=sys.stderr)
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True)
-    for name, function in ("packages", list_packages), ("flash", pack_flash):
-        command = commands.add_parser(name)
-        command.set_defaults(function=function)
-        command.add_argument("--out", type=Path, required=True)
-        command.add_argument("--partition", action="append", default=[], metavar="NAME:VERSION:DTB:IMAGE")
-        command.add_argument("--package", action="append", default=[], metavar="PKG")
-    command.add_argument("--tfa", type=Path, required=True)
-    command.add_argument("--spmc", required=True)
-    command.add_argument("--spmc-manifest", required=True)
-    command.add_argument("--tb-fw-config", required=True)
-    command.add_argument("--bl33")
-    return parser.parse_args()
+    temporary.replace(arguments.out / "flash.bin")
 
 
 def main():
-    arguments = parse_arguments()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tfa", type=Path, required=True, help="folder with bl1.bin, bl2.bin, bl31.bin")
+    parser.add_argument("--programs", type=Path, required=True, help="folder with the images that build.sh made")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is packed")
+    parser.add_argument("scenario", type=Path, help="folder of the scenario")
+    arguments = parser.parse_args()
     try:
-        arguments.function(arguments)
+        pack(arguments, os.environ)
     except Problem as problem:
         sys.exit(f"error: {problem}")
 

@@ -94,10 +94,11 @@ build() {
     source=$(unpack_source)
     # TF-A insists on a list of partitions; it only ends up in the FIP, which is not built here.
     echo '{}' >"$WORK/partitions.json"
+    # Our own variables mean other things to TF-A's make, so it gets none of them.
     # shellcheck disable=SC2046  # flags are words
-    env -u MAKEFLAGS -u MAKELEVEL -u CFLAGS -u LDFLAGS make --directory="$source" --jobs="$(nproc)" \
+    env --ignore-environment PATH="$PATH" HOME="$HOME" make --directory="$source" --jobs="$(nproc)" \
         BUILD_BASE="$WORK/build" CROSS_COMPILE=aarch64-linux-gnu- SP_LAYOUT_FILE="$WORK/partitions.json" \
-        $(all_flags) bl1 bl2 bl31
+        BUILD_MESSAGE_TIMESTAMP='"once, for Tantalum"' $(all_flags) bl1 bl2 bl31
     mkdir "$WORK/done"
     local image
     for image in "${IMAGES[@]}"; do

@@ -1,0 +1,35 @@
+# Thin names over scripts/. `make help` says what there is.
+# A variable on the command line (`make run SMP=1`) reaches the scripts through the environment.
+
+SCENARIO ?= demo
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup build run test check bench clean distclean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@cat scripts/help.txt
+
+setup: ## get what is missing: tools, the Rust target, TF-A (the others do this too)
+	@scripts/setup.sh
+
+build: setup ## build the SPMC, the partitions and the normal world
+	@scripts/build.sh
+
+run: build ## boot SCENARIO (demo) on QEMU; ends by itself
+	@scripts/run.sh $(SCENARIO) $(QEMU_ARGS)
+
+test: setup ## everything: checks, host tests, tests on the target
+	@scripts/test.sh
+
+check: setup ## format, lints, documentation, rules of the workspace
+	@scripts/check.sh
+
+bench: setup ## measure, compare, write target/bench.json
+	@scripts/bench.sh
+
+clean: ## remove what was built here
+	cargo clean
+
+distclean: clean ## remove the cache too: tools, TF-A, sources
+	@scripts/distclean.sh

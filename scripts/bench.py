@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Compares what was measured with the figures in bench.tsv: prints a table, writes one flat JSON object.
+
+Usage: bench.py CONSOLE_LOG IMAGE JSON
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+COLUMNS = "{:<24} {:>10} {:>10} {:>7} {:>10}  {:<4} {}"
+
+
+def measured(log, image):
+    """Name to number, from the lines "bench NAME NUMBER" of the console and the image's size."""
+    lines = re.findall(r"^bench (\w+) (\d+)\s*$", Path(log).read_text(errors="replace"), re.MULTILINE)
+    return {**{name: int(number) for name, number in lines}, "image_bytes": Path(image).stat().st_size}
+
+
+def references():
+    """Name to (what, Hafnium's figure, the most it should be), in the order of the file; figures may be missing."""
+    table = {}
+    for line in Path(__file__).with_name("bench.tsv").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, what, *figures = line.split("\t")
+            table[name] = (what, *(int(figure) if figure else None for figure in figures))
+    return table
+
+
+def row(name, number, what="", peer=None, most=None):
+    def figure(value):
+        return "" if value is None else f"{value:,}"
+
+    ratio = f"{number / peer:.2f}" if peer else ""
+    met = "" if most is None else "yes" if number <= most else "NO"
+    return COLUMNS.format(name, figure(number), figure(peer), ratio, figure(most), met, what).rstrip()
+
+
+def main():
+    log, image, output = sys.argv[1:]
+    numbers, table = measured(log, image), references()
+    print(COLUMNS.format("name", "measured", "Hafnium", "ratio", "at most", "met", "what (instructions, not cycles)"))
+    for name in [name for name in table if name in numbers] + sorted(numbers.keys() - table.keys()):
+        print(row(name, numbers[name], *table.get(name, ())))
+    missing = [name for name in table if name not in numbers]
+    if missing:
+        print(f"Not measured: {', '.join(missing)}")
+    Path(output).write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

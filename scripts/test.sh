@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Runs all tests: checks, tests on the host, tests on the target. The last line is "N passed, N failed, N skipped".
+#
+# Usage: test.sh [checks|host|target]...    only these parts (all)
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# What is booted: scenario and number of cores.
+BOOTS=(
+    "demo 4"
+    "test 1"
+    "test 4"
+)
+LOGS=$OUT/logs
+
+PASSED=0 FAILED=0 SKIPPED=0 SUMMARY=()
+
+# record PART PASSED FAILED SKIPPED
+record() {
+    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
+    SUMMARY+=("$(printf '%-20s %6d passed %4d failed %4d skipped' "$@")")
+}
+
+# count_lines LOG RESULT: how many lines "test NAME ... RESULT" there are.
+count_lines() { grep --text --count --extended-regexp "^test \S+ \.\.\. $2" "$1" || true; }
+
+# logged LOG COMMAND...: shows what the command prints and keeps it, and gives its status.
+logged() {
+    local log=$1
+    shift
+    "$@" 2>&1 | tee "$log"
+    return "${PIPESTATUS[0]}"
+}
+
+run_checks() {
+    local log=$LOGS/checks.log status=0 failed
+    say "Checks: format, lints, documentation, rules of the workspace"
+    logged "$log" "$SCRIPTS/check.sh" || status=$?
+    failed=$(count_lines "$log" FAILED)
+    ((status == 0 || failed > 0)) || failed=1
+    record checks "$(count_lines "$log" ok)" "$failed" 0
+}
+
+run_host() {
+    local log=$LOGS/host.log status=0 passed failed skipped packages=() name
+    say "Tests on the host"
+    for name in $("$SCRIPTS/workspace.py" host); do
+        packages+=(--package "$name")
+    done
+    logged "$log" cargo test --no-fail-fast "${packages[@]}" || status=$?
+    read -r passed failed skipped < <(awk '/^test result:/ { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log")
+    # A test program that does not compile, or dies, has no result line.
+    ((status == 0 || failed > 0)) || failed=1
+    record "host tests" "$passed" "$failed" "$skipped"
+}
+
+run_boot() {
+    local scenario=$1 cores=$2 console=$OUT/$1/console.log log=$LOGS/$1-$2.log status=0 passed failed skipped
+    rm -f "$console" "$log"
+    SMP=$cores "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
+    touch "$log"
+    [[ -e $console ]] && tr -d '\r' <"$console" >"$log"
+    grep --text --extended-regexp '^test \S+ \.\.\. ' "$log" || true
+    passed=$(count_lines "$log" ok) failed=$(count_lines "$log" FAILED) skipped=$(count_lines "$log" skipped)
+    if ((status != 0)); then
+        ((failed > 0)) || failed=1
+        echo "---- the last lines of $log ----"
+        tail -n 40 "$log"
+        echo "----"
+    fi
+    # A demonstration prints a verdict, but no list of tests.
+    ((passed + failed > 0)) || passed=1
+    record "$scenario, $cores core(s)" "$passed" "$failed" "$skipped"
+}
+
+run_target() {
+    local boot scenario cores
+    "$SCRIPTS/build.sh" || { record build 0 1 0; return; }
+    for boot in "${BOOTS[@]}"; do
+        read -r scenario cores <<<"$boot"
+        run_boot "$scenario" "$cores"
+    done
+}
+
+main() {
+    cd "$ROOT"
+    mkdir -p "$LOGS"
+    local part parts=("$@") started=$SECONDS
+    ((${#parts[@]})) || parts=(checks host target)
+    for part in "${parts[@]}"; do
+        case $part in
+        checks | host | target) "run_$part" ;;
+        *) die "There is no part $part of the tests." "There are: checks, host, target." ;;
+        esac
+    done
+    say "Summary, after $((SECONDS - started)) s"
+    printf '    %s\n' "${SUMMARY[@]}" >&2
+    echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+    ((FAILED == 0 && PASSED > 0))
+}
+
+main "$@"
