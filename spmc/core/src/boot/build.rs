@@ -1,0 +1,301 @@
+//! From an accepted manifest to a partition: stage-2 tables, boot information, execution contexts.
+
+use alloc::{boxed::Box, format, string::String, vec::Vec};
+
+use spin::mutex::TicketMutex;
+use tantalum_stage2::{
+    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
+    Tables, WithTlb,
+};
+
+use crate::{
+    addr::{PageRange, PhysAddr, World},
+    boot::diagnostic,
+    context::{Context, Stage2Roots},
+    machine::Machine,
+    manifest::{
+        Report, Severity, SpmcManifest,
+        partition::{
+            Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement, VmAvailability,
+        },
+        system,
+    },
+    partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    vcpu::{Slot, State},
+};
+
+/// Bytes of heap that one execution context takes, with its slot, its line of log and the allocator's own.
+const CONTEXT_BYTES: usize = size_of::<Context>() + size_of::<Slot>() + 256;
+/// Highest VMID with 8 bits.
+const MAX_VMID: u16 = 255;
+
+/// Builds partitions one after the other, each with a VMID of its own.
+pub(super) struct Builder<'m> {
+    manifest: &'m SpmcManifest,
+    pes: usize,
+    heap: usize,
+    ipa_size: IpaSize,
+    vmid: u16,
+}
+
+impl<'m> Builder<'m> {
+    pub(super) fn new(manifest: &'m SpmcManifest, pes: usize, heap: usize, ipa_size: IpaSize) -> Self {
+        Self { manifest, pes, heap, ipa_size, vmid: 0 }
+    }
+
+    /// Sets one partition up, or says in `report` why it cannot be.
+    pub(super) fn build<M: Machine>(
+        &mut self,
+        accepted: system::Partition,
+        machine: &mut M,
+        report: &mut Report,
+    ) -> Option<Partition> {
+        let name = accepted.name.clone();
+        let fail = |report: &mut Report, property, message: &str| {
+            report.push(diagnostic(Severity::Error, &name, "/", property, message));
+            None
+        };
+        let migratable = accepted.manifest.execution_ctx_count == 1 && self.pes != 1;
+        let contexts = if migratable { 1 } else { self.pes };
+        let needed = contexts.saturating_mul(CONTEXT_BYTES);
+        if needed > self.heap {
+            return fail(report, Some("execution-ctx-count"), "the SPMC's memory is too small for so many contexts");
+        }
+        if self.vmid >= MAX_VMID {
+            return fail(report, None, "expected at most 255 partitions");
+        }
+        let regions = regions(&accepted, report)?;
+        let tables = match tables(&accepted, &regions, self.ipa_size, machine) {
+            Ok(tables) => tables,
+            Err(message) => return fail(report, None, &message),
+        };
+        self.heap = self.heap.saturating_sub(needed);
+        self.vmid = self.vmid.saturating_add(1);
+        warn_of_what_is_not_obeyed(&accepted, report);
+        let roots = Stage2Roots {
+            secure: PhysAddr::new(tables.secure.root().0),
+            non_secure: PhysAddr::new(tables.non_secure.root().0),
+            vmid: self.vmid,
+        };
+        let boot_info = boot_info(&accepted, machine, report);
+        let context = |_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))));
+        let vm = self.manifest.partitions.get(accepted.vm);
+        let system::Partition { id, name, memory, manifest, .. } = accepted;
+        Some(Partition::new(Config {
+            id,
+            name,
+            services: manifest.services.clone(),
+            multiplicity: if migratable { Multiplicity::Migratable } else { Multiplicity::Pinned },
+            ns_interrupts: manifest.ns_interrupts_action,
+            notifications: manifest.notification_support,
+            vm_availability: manifest.vm_availability,
+            memory,
+            regions,
+            entry: memory.base().as_u64().saturating_add(manifest.entrypoint_offset),
+            boot_info,
+            smc_whitelist: vm.map(|vm| vm.smc_whitelist.clone()).unwrap_or_default(),
+            smc_whitelist_permissive: vm.is_some_and(|vm| vm.smc_whitelist_permissive),
+            roots,
+            tables,
+            slots: (0..contexts).map(context).collect(),
+            version: manifest.ffa_version,
+        }))
+    }
+}
+
+/// What the partition may access: its memory first, then the regions of its manifest.
+fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Region>> {
+    let memory = Region {
+        name: String::from("memory"),
+        range: accepted.memory,
+        world: World::Secure,
+        access: Access::all(),
+        device: false,
+    };
+    let mut regions = alloc::vec![memory];
+    for (region, range) in accepted.manifest.memory_regions.iter().zip(&accepted.region_ranges) {
+        let Some(range) = *range else {
+            let node = format!("/memory-regions/{}", region.name);
+            let message = "missing: the SPMC does not choose addresses yet; expected base-address or \
+                           load-address-relative-offset";
+            report.push(diagnostic(Severity::Error, &accepted.name, &node, Some("base-address"), message));
+            return None;
+        };
+        regions.push(Region {
+            name: region.name.clone(),
+            range,
+            world: region.world,
+            access: region.access,
+            device: false,
+        });
+    }
+    regions.extend(accepted.manifest.device_regions.iter().map(|region| Region {
+        name: region.name.clone(),
+        range: region.range,
+        world: region.world,
+        access: region.access,
+        device: true,
+    }));
+    // The narrowest is looked at first when an address is explained.
+    regions.sort_by_key(|region| region.range.pages());
+    Some(regions)
+}
+
+fn attributes(region: &Region) -> Attributes {
+    let memory = if region.device { MemoryType::DeviceNGnRnE } else { MemoryType::NormalWriteBack };
+    let access = match (region.access.contains(Access::READ), region.access.contains(Access::WRITE)) {
+        (true, true) => S2Access::ReadWrite,
+        (true, false) => S2Access::ReadOnly,
+        (false, true) => S2Access::WriteOnly,
+        (false, false) => S2Access::None,
+    };
+    let executable = region.access.contains(Access::EXECUTE) && !region.device && region.world == World::Secure;
+    let execute = if executable { Execute::Always } else { Execute::Never };
+    Attributes::new(memory, access, execute, Ownership::Owned)
+}
+
+/// Both stage-2 spaces of a partition: IPA and PA are the same.
+fn tables<M: Machine>(
+    accepted: &system::Partition,
+    regions: &[Region],
+    size: IpaSize,
+    machine: &mut M,
+) -> Result<Stage2Tables, String> {
+    const TOO_SMALL: &str = "the SPMC's memory is too small for its translation tables";
+    // Never live before boot is over: there is nothing to invalidate.
+    let mut memory = WithTlb::new(machine, |_, _| ());
+    let mut secure = Tables::new(&mut memory, size).map_err(|_| String::from(TOO_SMALL))?;
+    let Ok(mut non_secure) = Tables::new(&mut memory, size) else {
+        secure.destroy(&mut memory).complete(&mut memory);
+        return Err(TOO_SMALL.into());
+    };
+    // Largest first: regions within the partition's own memory replace what is there.
+    for region in regions.iter().rev() {
+        let tables = if region.world == World::Secure { &mut secure } else { &mut non_secure };
+        let result = map(tables, &mut memory, accepted, region);
+        if let Err(error) = result {
+            let message = match error {
+                tantalum_stage2::Error::OutOfTables => String::from(TOO_SMALL),
+                other => format!("region \"{}\" {}: cannot be mapped ({other:?})", region.name, region.range),
+            };
+            secure.destroy(&mut memory).complete(&mut memory);
+            non_secure.destroy(&mut memory).complete(&mut memory);
+            return Err(message);
+        }
+    }
+    Ok(Stage2Tables { secure, non_secure })
+}
+
+fn map<M: tantalum_stage2::Tlb>(
+    tables: &mut Tables,
+    memory: &mut M,
+    accepted: &system::Partition,
+    region: &Region,
+) -> Result<(), tantalum_stage2::Error> {
+    let base = region.range.base().as_u64();
+    let range = IpaRange::new(Ipa(base), region.range.pages()).ok_or(tantalum_stage2::Error::OutsideIpaSpace)?;
+    let output = OutputAddress(base);
+    let inside = region.world == World::Secure && accepted.memory.contains_range(&region.range);
+    if inside && region.range != accepted.memory {
+        tables.remap(memory, range, output, attributes(region), Granule::Blocks)
+    } else {
+        tables.map(memory, range, output, attributes(region), Granule::Blocks)
+    }
+}
+
+/// Writes the boot information (FF-A 1.1, "Boot information protocol") and returns the register and the address to pass.
+fn boot_info<M: Machine>(
+    accepted: &system::Partition,
+    machine: &mut M,
+    report: &mut Report,
+) -> Option<(u8, u64)> {
+    let manifest = &accepted.manifest;
+    let register = manifest.gp_register_num?;
+    let wanted = manifest.boot_info.is_none_or(|info| info.ffa_manifest);
+    let mut warn = |message: &str| {
+        report.push(diagnostic(Severity::Warning, &accepted.name, "/", Some("gp-register-num"), message));
+    };
+    let Some(room) = accepted.package.boot_info.filter(|room| wanted && room.bytes >= BLOB_BYTES) else {
+        if wanted {
+            warn("the package has no room for boot information: it is not passed");
+        }
+        return None;
+    };
+    let base = accepted.memory.base();
+    let address = base.checked_add(room.offset)?;
+    let fdt = base.checked_add(accepted.package.manifest.offset)?;
+    let blob = boot_info_blob(fdt.as_u64(), accepted.package.manifest.bytes);
+    if machine.copy_out(World::Secure, address, &blob).is_err() {
+        warn("the boot information cannot be written: it is not passed");
+        return None;
+    }
+    let page = PageRange::new(address.page_base(), 1).ok()?;
+    machine.synchronise_code(World::Secure, page);
+    Some((register, address.as_u64()))
+}
+
+const HEADER_BYTES: u32 = 32;
+const DESCRIPTOR_BYTES: u32 = 32;
+const BLOB_BYTES: u64 = 64;
+
+/// Header and one descriptor: the partition's manifest, by address.
+fn boot_info_blob(fdt: u64, bytes: u64) -> [u8; 64] {
+    const SIGNATURE: u32 = 0xffa;
+    const VERSION_1_1: u32 = 0x1_0001;
+    let mut blob = [0; 64];
+    let header = [SIGNATURE, VERSION_1_1, HEADER_BYTES + DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, 1, HEADER_BYTES];
+    let (head, descriptor) = blob.split_at_mut(32);
+    for (to, word) in head.chunks_exact_mut(4).zip(header) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    // name[16] empty, type 0 (standard, FDT), flags 0 (name is a string, contents are an address), size, contents
+    let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+    for (to, from) in descriptor.iter_mut().skip(20).zip(size.to_le_bytes().into_iter().chain(fdt.to_le_bytes())) {
+        *to = from;
+    }
+    blob
+}
+
+/// Says what the manifest asks for and does not get.
+fn warn_of_what_is_not_obeyed(accepted: &system::Partition, report: &mut Report) {
+    let manifest = &accepted.manifest;
+    let mut warn = |asked: bool, node: &str, property: &str, message: &str| {
+        if asked {
+            report.push(diagnostic(Severity::Warning, &accepted.name, node, Some(property), message));
+        }
+    };
+    const NOT_YET: &str = "is not supported yet and has no effect";
+    warn(
+        manifest.ns_interrupts_action == NsInterruptsAction::ManagedExit,
+        "/",
+        "ns-interrupts-action",
+        "managed exit (1) is not supported yet: the partition is preempted as with 2 (signaled)",
+    );
+    warn(
+        manifest.other_s_interrupts_action == OtherSInterruptsAction::Queued,
+        "/",
+        "other-s-interrupts-action",
+        NOT_YET,
+    );
+    warn(manifest.rx_tx.is_some(), "/rx_tx-info", "compatible", NOT_YET);
+    warn(manifest.notification_support, "/", "notification-support", NOT_YET);
+    warn(manifest.power_management != PowerManagement::empty(), "/", "power-management-messages", NOT_YET);
+    warn(manifest.vm_availability != VmAvailability::empty(), "/", "vm-availability-messages", NOT_YET);
+    warn(manifest.lifecycle_support, "/", "lifecycle-support", NOT_YET);
+    warn(manifest.live_activation_support, "/", "live-activation-support", NOT_YET);
+    warn(manifest.boot_info.is_some_and(|info| info.hob_list), "/boot-info", "hob_list", NOT_YET);
+    warn_of_regions(manifest, &mut warn);
+}
+
+fn warn_of_regions(manifest: &PartitionManifest, warn: &mut impl FnMut(bool, &str, &str, &str)) {
+    const NOT_YET: &str = "is not supported yet and has no effect";
+    for region in &manifest.device_regions {
+        let node = format!("/device-regions/{}", region.name);
+        warn(!region.interrupts.is_empty(), &node, "interrupts", NOT_YET);
+        warn(region.dma.is_some(), &node, "stream-ids", "no SMMU is programmed: the device's own accesses are not checked");
+    }
+    for region in &manifest.memory_regions {
+        let node = format!("/memory-regions/{}", region.name);
+        warn(region.dma.is_some(), &node, "stream-ids", "no SMMU is programmed: the region is not open to devices");
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading packages and partition manifests from where BL2 has loaded them.
+
+use alloc::{format, vec, vec::Vec};
+
+use crate::{
+    addr::{PageRange, PhysAddr, World},
+    boot::{BootConfig, diagnostic},
+    machine::Machine,
+    manifest::{
+        Package, PartitionManifest, Report, Severity, SpmcManifest,
+        package::HEADER_BYTES,
+        partition::ExceptionLevel,
+        spmc::{MemoryKind, VmEntry},
+        system::Candidate,
+    },
+};
+
+/// The partitions of the SPMC manifest whose package and manifest could be read.
+pub(super) fn candidates<M: Machine>(
+    manifest: &SpmcManifest,
+    config: &BootConfig<'_>,
+    machine: &mut M,
+    report: &mut Report,
+) -> Vec<Candidate> {
+    let mut candidates = Vec::with_capacity(manifest.partitions.len());
+    for (vm, entry) in manifest.partitions.iter().enumerate() {
+        if let Some(candidate) = candidate(manifest, vm, entry, config, machine, report) {
+            candidates.push(candidate);
+        }
+    }
+    candidates
+}
+
+fn candidate<M: Machine>(
+    manifest: &SpmcManifest,
+    vm: usize,
+    entry: &VmEntry,
+    config: &BootConfig<'_>,
+    machine: &mut M,
+    report: &mut Report,
+) -> Option<Candidate> {
+    let memory = usable_memory(manifest, entry, config, report)?;
+    let mut header = [0; HEADER_BYTES];
+    copy(machine, memory, 0, &mut header, entry, report)?;
+    let package = Package::parse(&entry.name, &header, memory.bytes(), report)?;
+    let mut blob = vec![0; usize::try_from(package.manifest.bytes).ok()?];
+    copy(machine, memory, package.manifest.offset, &mut blob, entry, report)?;
+    let partition = PartitionManifest::parse(&entry.name, &blob, report)?;
+    if partition.exception_level == ExceptionLevel::SEl0 {
+        let message = "S-EL0 partitions are not supported yet: expected 2 (S-EL1)";
+        report.push(diagnostic(Severity::Error, &entry.name, "/", Some("exception-level"), message));
+        return None;
+    }
+    Some(Candidate { vm, package, manifest: partition })
+}
+
+/// The partition's memory, if it may be looked at: secure RAM that the manifest declares, and not the SPMC's.
+fn usable_memory(
+    manifest: &SpmcManifest,
+    entry: &VmEntry,
+    config: &BootConfig<'_>,
+    report: &mut Report,
+) -> Option<PageRange> {
+    let node = format!("/hypervisor/vm{}", entry.number);
+    let mut refuse = |property, message: &str| {
+        report.push(diagnostic(Severity::Error, &entry.name, &node, property, message));
+        None
+    };
+    if !entry.is_ffa_partition {
+        return refuse(Some("is_ffa_partition"), "missing: expected the property, since only FF-A partitions can be run");
+    }
+    if entry.hyp_loaded {
+        return refuse(Some("hyp_loaded"), "not supported: expected a package that the boot loader has loaded");
+    }
+    let Some(memory) = entry.memory else {
+        return refuse(Some("load_address"), "missing: expected the address that the package was loaded to");
+    };
+    if memory.overlaps(&config.spmc_memory) {
+        return refuse(Some("load_address"), &format!("{memory}: overlaps the SPMC's own memory {}", config.spmc_memory));
+    }
+    let mut secure = manifest.memory.iter().filter(|range| range.kind == MemoryKind::Memory);
+    if !secure.any(|range| range.range.contains_range(&memory)) {
+        return refuse(
+            Some("load_address"),
+            &format!("{memory}: expected memory within one of the ranges with device_type \"memory\""),
+        );
+    }
+    Some(memory)
+}
+
+fn copy<M: Machine>(
+    machine: &mut M,
+    memory: PageRange,
+    offset: u64,
+    into: &mut [u8],
+    entry: &VmEntry,
+    report: &mut Report,
+) -> Option<()> {
+    let from = memory.base().checked_add(offset)?;
+    if machine.copy_in(World::Secure, PhysAddr::new(from.as_u64()), into).is_ok() {
+        return Some(());
+    }
+    let node = format!("/hypervisor/vm{}", entry.number);
+    let message = format!("{memory}: the memory cannot be read; expected RAM that the package was loaded to");
+    report.push(diagnostic(Severity::Error, &entry.name, &node, Some("load_address"), &message));
+    None
+}

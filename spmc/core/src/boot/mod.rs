@@ -1,0 +1,116 @@
+//! Cold boot: from the SPMC manifest to partitions that are ready to run.
+//!
+//! Runs once, on the boot PE, before anything else; the only phase that allocates. One partition that cannot be used is
+//! left out with a message that says why; the SPMC itself fails only when its own manifest or memory does not do.
+
+mod build;
+mod load;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use tantalum_stage2::IpaSize;
+
+use crate::{
+    addr::PageRange,
+    machine::Machine,
+    manifest::{Diagnostic, Report, Severity, SpmcManifest, spmc::Mpidr, system},
+    partition::Partition,
+    spmc::Spmc,
+};
+
+/// What the machine layer knows when it starts the policy.
+#[derive(Clone, Copy, Debug)]
+pub struct BootConfig<'a> {
+    /// The SPMC manifest, a private copy.
+    pub manifest: &'a [u8],
+    /// All memory that the SPMC occupies.
+    pub spmc_memory: PageRange,
+    /// `MPIDR_EL1` of the boot PE.
+    pub boot_mpidr: u64,
+    /// Bytes of heap that partitions' contexts may take.
+    pub heap_bytes: usize,
+}
+
+/// Why the SPMC cannot run. What is wrong in detail was printed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// The SPMC manifest has errors.
+    Manifest,
+    /// The SPMC manifest has no CPU node for the boot PE.
+    BootCpuUnknown(u64),
+    /// Not enough memory for the SPMC's own tables.
+    OutOfMemory,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest => f.write_str("the SPMC manifest cannot be used; see the errors above"),
+            Self::BootCpuUnknown(mpidr) => {
+                write!(f, "the SPMC manifest has no cpu node for the boot CPU, whose MPIDR is {mpidr:#x}")
+            }
+            Self::OutOfMemory => f.write_str("the SPMC's memory is too small for its own tables"),
+        }
+    }
+}
+
+/// Reads the manifests and sets the partitions up.
+///
+/// # Errors
+/// [`BootError`] when no normal world could be served; nothing has run then.
+pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spmc, BootError> {
+    let mut report = Report::new();
+    let manifest = SpmcManifest::parse(config.manifest, &mut report);
+    let candidates = match &manifest {
+        Some(manifest) => load::candidates(manifest, config, machine, &mut report),
+        None => Vec::new(),
+    };
+    let Some(manifest) = manifest else {
+        print(machine, &report);
+        return Err(BootError::Manifest);
+    };
+    let cpus = cpus(&manifest, config)?;
+    let ipa_size = ipa_size(&manifest);
+    let accepted = system::check(&manifest, candidates, &[config.spmc_memory], &mut report);
+    let mut builder = build::Builder::new(&manifest, cpus.len(), config.heap_bytes, ipa_size);
+    let partitions: Vec<Partition> =
+        accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, &mut report)).collect();
+    print(machine, &report);
+    Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size))
+}
+
+/// Affinities in ascending order: a PE's place is its linear index, as TF-A numbers PEs.
+fn cpus(manifest: &SpmcManifest, config: &BootConfig<'_>) -> Result<Vec<Mpidr>, BootError> {
+    let mut cpus = manifest.cpus.clone();
+    cpus.sort_unstable();
+    let boot = Mpidr::from_register(config.boot_mpidr);
+    if cpus.contains(&boot) { Ok(cpus) } else { Err(BootError::BootCpuUnknown(boot.as_u64())) }
+}
+
+/// The smallest IPA space that has room for all declared memory.
+fn ipa_size(manifest: &SpmcManifest) -> IpaSize {
+    let top = manifest.memory.iter().map(|memory| memory.range.last().as_u64()).max().unwrap_or(0);
+    if top < IpaSize::Bits39.limit().0 { IpaSize::Bits39 } else { IpaSize::Bits48 }
+}
+
+fn print<M: Machine>(machine: &mut M, report: &Report) {
+    for diagnostic in report.diagnostics() {
+        machine.print(format_args!("spmc: {diagnostic:#}\n"));
+    }
+    if report.dropped() > 0 {
+        machine.print(format_args!("spmc: ... and {} more\n", report.dropped()));
+    }
+}
+
+/// A diagnostic about a partition as a whole, or about one of its nodes.
+fn diagnostic(severity: Severity, partition: &str, node: &str, property: Option<&str>, message: &str) -> Diagnostic {
+    Diagnostic {
+        severity,
+        partition: Some(partition.into()),
+        node: node.into(),
+        property: property.map(Into::into),
+        value: None,
+        message: message.into(),
+    }
+}

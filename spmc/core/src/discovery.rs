@@ -1,0 +1,204 @@
+//! Who and what is there: FFA_VERSION, FFA_FEATURES, FFA_PARTITION_INFO_GET_REGS (FF-A 1.2, chapter 13).
+
+use arm_ffa::FuncId;
+use uuid::Uuid;
+
+use crate::{
+    abi::{self, FfaError, SPMC_VERSION, low},
+    machine::SmcRegisters,
+    manifest::partition::MessagingMethod,
+    messaging::uuid_from_registers,
+    partition::{Multiplicity, Partition},
+    power::compatible,
+    spmc::{Action, Pe, Spmc, answer, refuse, success},
+};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Instance<'s> {
+    /// The normal world, at the physical instance.
+    NormalWorld,
+    /// A partition, at the virtual instance.
+    Partition(&'s Partition),
+}
+
+/// Feature identifiers are below this; function identifiers have bit 31.
+const FEATURE_ID_MASK: u32 = 0xff;
+
+/// FFA_VERSION from a partition: x0-x7 of the answer, w0 holding the SPMC's version or NOT_SUPPORTED.
+#[must_use]
+pub fn version(partition: &Partition, x: [u64; 31]) -> [u64; 8] {
+    let [_, requested, ..] = x;
+    let accepted = compatible(low(requested)).is_some_and(|version| partition.negotiate(version));
+    let w0 = if accepted { u64::from(u32::from(SPMC_VERSION)) } else { abi::error_code(FfaError::NotSupported) };
+    [w0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+impl Spmc {
+    /// FFA_FEATURES: whether a call or a feature is there for the caller, and its properties.
+    ///
+    /// # Errors
+    /// `NotSupported` for what is not there, `InvalidParameters` for input properties of a call that has none.
+    pub fn features(&self, instance: Instance<'_>, registers: &[u64]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, w2, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+        let id = low(w1);
+        if id & !FEATURE_ID_MASK == 0 {
+            // Interrupts for notifications and managed exit: none yet.
+            return Err(FfaError::NotSupported);
+        }
+        let version = match instance {
+            Instance::NormalWorld => self.normal_world_version(),
+            Instance::Partition(partition) => partition.version(),
+        };
+        let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
+        if function.minimum_ffa_version() > version || !is_offered(instance, function) {
+            return Err(FfaError::NotSupported);
+        }
+        if low(w2) != 0 {
+            return Err(FfaError::InvalidParameters);
+        }
+        Ok(success(0))
+    }
+
+    pub(crate) fn partition_info_for_partition(&self, pe: &mut Pe<'_>) -> Action {
+        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let asked: SmcRegisters = running.ctx.x.first_chunk().copied().unwrap_or([0; 18]);
+        match self.partition_info_get_regs(Instance::Partition(running.partition), &asked) {
+            Ok(registers) => {
+                for (register, value) in running.ctx.x.iter_mut().zip(registers) {
+                    *register = value;
+                }
+                Action::Run
+            }
+            Err(error) => answer(pe, Err(error)),
+        }
+    }
+
+    /// FFA_PARTITION_INFO_GET_REGS: up to five descriptors of 24 bytes from a start index on.
+    ///
+    /// # Errors
+    /// `InvalidParameters` for a UUID that nobody has, or a start index past the end; `Retry` for a tag that we did not
+    /// hand out (we never do: the list does not change after boot).
+    pub fn partition_info_get_regs(
+        &self,
+        instance: Instance<'_>,
+        asked: &SmcRegisters,
+    ) -> Result<SmcRegisters, FfaError> {
+        let [_, x1, x2, x3, ..] = *asked;
+        let uuid = uuid_from_registers(x1, x2);
+        let start = usize::try_from(x3 & 0xffff).map_err(|_| FfaError::InvalidParameters)?;
+        if x3 >> 32 != 0 {
+            return Err(FfaError::InvalidParameters);
+        }
+        if (x3 >> 16) & 0xffff != 0 {
+            return Err(FfaError::Retry);
+        }
+        let count = self.descriptors(instance, uuid).count();
+        let last = count.checked_sub(1).ok_or(FfaError::InvalidParameters)?;
+        if start > last {
+            return Err(FfaError::InvalidParameters);
+        }
+        let mut reply = [0; 18];
+        let mut current = start;
+        let (head, words) = reply.split_at_mut(3);
+        for (slot, descriptor) in words.chunks_exact_mut(3).zip(self.descriptors(instance, uuid).skip(start)) {
+            slot.copy_from_slice(&descriptor);
+            current = current.saturating_add(1);
+        }
+        let current = current.saturating_sub(1);
+        let metadata = (DESCRIPTOR_BYTES << 48) | ((current as u64) << 16) | last as u64;
+        for (register, value) in head.iter_mut().zip([abi::FFA_SUCCESS_64, 0, metadata]) {
+            *register = value;
+        }
+        Ok(reply)
+    }
+
+    /// Descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers each.
+    fn descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> impl Iterator<Item = [u64; 3]> {
+        self.partitions
+            .iter()
+            .filter(|partition| !partition.is_stopped())
+            .flat_map(|partition| partition.services.iter().map(move |service| (partition, service)))
+            .filter(move |(_, service)| uuid.is_nil() || service.uuid == uuid)
+            .map(move |(partition, service)| {
+                let contexts = u64::try_from(partition.slots.len()).unwrap_or(u64::MAX) & 0xffff;
+                let properties = properties(instance, partition, service.messaging);
+                let first =
+                    u64::from(partition.id.as_u16()) | (contexts << 16) | (u64::from(properties) << 32);
+                // Asked by UUID, the UUID field is reserved: it is what the caller has asked for.
+                let (low, high) = if uuid.is_nil() { uuid_to_registers(service.uuid) } else { (0, 0) };
+                [first, low, high]
+            })
+    }
+}
+
+/// Size of a partition information descriptor of FF-A 1.1 and 1.2.
+const DESCRIPTOR_BYTES: u64 = 24;
+
+fn uuid_to_registers(uuid: Uuid) -> (u64, u64) {
+    let value = u128::from_le_bytes(*uuid.as_bytes());
+    let half = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0);
+    (half(value), half(value >> 64))
+}
+
+/// Partition properties, as this caller may use them (FF-A 1.2, table "Partition information descriptor").
+fn properties(instance: Instance<'_>, partition: &Partition, messaging: MessagingMethod) -> u32 {
+    const RECEIVES_REQ: u32 = 1 << 0;
+    const SENDS_REQ: u32 = 1 << 1;
+    const AARCH64: u32 = 1 << 8;
+    const RECEIVES_REQ2: u32 = 1 << 9;
+    const SENDS_REQ2: u32 = 1 << 10;
+    let mut bits = AARCH64;
+    let mut set = |condition: bool, bit: u32| {
+        if condition {
+            bits |= bit;
+        }
+    };
+    let to_partition = matches!(instance, Instance::Partition(_));
+    set(messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE), RECEIVES_REQ);
+    // Partitions send requests to partitions only.
+    set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ_SEND), SENDS_REQ);
+    if partition.is_v1_2() {
+        set(messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE), RECEIVES_REQ2);
+        set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
+    }
+    bits
+}
+
+/// Whether a call is there for the caller.
+fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
+    let for_both = matches!(
+        function,
+        FuncId::Error32
+            | FuncId::Success32
+            | FuncId::Success64
+            | FuncId::Interrupt32
+            | FuncId::Version
+            | FuncId::Features
+            | FuncId::IdGet
+            | FuncId::SpmIdGet
+            | FuncId::PartitionInfoGetRegs
+            | FuncId::Run32
+            | FuncId::MsgSendDirectReq32
+            | FuncId::MsgSendDirectReq64
+            | FuncId::MsgSendDirectReq64_2
+    );
+    let for_partition = |partition: &Partition| match function {
+        FuncId::MsgWait32
+        | FuncId::Yield32
+        | FuncId::MsgSendDirectResp32
+        | FuncId::MsgSendDirectResp64
+        | FuncId::MsgSendDirectResp64_2
+        | FuncId::ConsoleLog32
+        | FuncId::ConsoleLog64 => true,
+        FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => {
+            partition.multiplicity == Multiplicity::Pinned
+        }
+        _ => false,
+    };
+    for_both
+        || match instance {
+            Instance::NormalWorld => false,
+            Instance::Partition(partition) => for_partition(partition),
+        }
+}

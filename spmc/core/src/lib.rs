@@ -1,0 +1,34 @@
+//! The policy of Tantalum, a Secure Partition Manager Core for Arm's Firmware Framework (FF-A).
+//!
+//! Everything that decides lives here and nothing that touches the machine does: the crate is a step function,
+//! [`Spmc::handle`](spmc::Spmc::handle), that takes an [`Event`](spmc::Event) of one processing element and answers
+//! with the [`Action`](spmc::Action) to carry out. The effects it needs on the way (copying foreign memory, table
+//! memory, the console, ...) are the methods of [`Machine`](machine::Machine), implemented by `tantalum-aarch64` for
+//! the hardware and by the tests' fake for the host.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod abi;
+pub mod addr;
+pub mod boot;
+pub mod console;
+pub mod context;
+pub mod discovery;
+pub mod fault;
+pub mod id;
+pub mod id_registers;
+pub mod invariants;
+pub mod lifecycle;
+pub mod machine;
+pub mod manifest;
+pub mod messaging;
+pub mod partition;
+pub mod power;
+pub mod report;
+pub mod scheduling;
+pub mod spmc;
+pub mod syndrome;
+pub mod trap;
+pub mod vcpu;

@@ -1,0 +1,201 @@
+//! Life of a partition: initialisation on each PE, failure, and the end (FF-A 1.2, chapters 5 and 18).
+
+use crate::{
+    abi::{self, FfaError},
+    context::Context,
+    id::{PeIndex, VcpuIndex},
+    machine::Machine,
+    partition::{Health, Multiplicity, Partition},
+    report::{self, Cause},
+    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply, success},
+    vcpu::{Model, Slot, State, put_back},
+};
+
+/// `VMPIDR_EL2` bit 31, RES1.
+const MPIDR_RES1: u64 = 1 << 31;
+/// The register that holds the index of the context at its entry.
+const INDEX_REGISTER: usize = 4;
+
+impl Spmc {
+    /// The PE has come up: initialise its contexts in boot order, then tell the SPMD.
+    pub(crate) fn online<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        pe.running = None;
+        pe.chain.clear();
+        pe.keep_upper = false;
+        pe.normal_world = [0; 18];
+        pe.booting = Some(0);
+        self.boot_next(pe, machine)
+    }
+
+    /// Enters the next context to initialise on this PE, or ends the PE's initialisation with FFA_MSG_WAIT.
+    pub(crate) fn boot_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let first = pe.booting.unwrap_or(self.partitions.len());
+        for (index, partition) in self.partitions.iter().enumerate().skip(first) {
+            if let Some(running) = self.start(pe.index, partition) {
+                pe.booting = Some(index.saturating_add(1));
+                pe.running = Some(running);
+                return Action::Run;
+            }
+        }
+        pe.booting = None;
+        if !self.booted.swap(true, core::sync::atomic::Ordering::AcqRel) {
+            report::booted(self, machine);
+        }
+        reply(pe, Ok([abi::FFA_MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]))
+    }
+
+    /// The context of `partition` to initialise on `pe`, if there is one.
+    fn start<'s>(&'s self, pe: PeIndex, partition: &'s Partition) -> Option<Running<'s>> {
+        let first = !self.is_booted();
+        let startable = match partition.health() {
+            Health::Starting => first,
+            Health::Ready => !first && partition.multiplicity == Multiplicity::Pinned,
+            Health::Stopped => false,
+        };
+        if !startable {
+            return None;
+        }
+        let vcpu = partition.vcpu_on(pe);
+        let slot = partition.slot(vcpu)?;
+        let mut ctx = {
+            let mut state = slot.lock();
+            match core::mem::replace(&mut *state, State::OnPe(pe)) {
+                State::Off(ctx) => ctx,
+                other => {
+                    *state = other;
+                    return None;
+                }
+            }
+        };
+        reset(&mut ctx, partition, vcpu, first);
+        Some(Running { partition, slot, vcpu, ctx, model: Model::Init, faults: crate::fault::FaultHistory::default() })
+    }
+
+    /// FFA_ERROR from the running context: its initialisation has failed.
+    pub(crate) fn partition_error<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
+        if running.model != Model::Init {
+            return answer(pe, Err(FfaError::NotSupported));
+        }
+        let [_, _, w2, ..] = running.ctx.x;
+        self.stop_running(pe, machine, &Cause::InitFailed { code: abi::low(w2) })
+    }
+
+    /// Stops the partition of the running context; its callers get FFA_ERROR with ABORTED.
+    pub(crate) fn stop_running<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, cause: &Cause) -> Action {
+        if let Some(running) = pe.running.as_mut() {
+            machine.park(&mut running.ctx);
+            if running.partition.stop() {
+                report::stopped(self, machine, pe.index, running, cause);
+            }
+        }
+        self.leave_stopped(pe, machine)
+    }
+
+    /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.
+    pub(crate) fn leave_stopped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        retire(machine, running);
+        match pe.chain.pop() {
+            Some(mut caller) => {
+                abi::put_error(&mut caller.ctx.x, FfaError::Aborted);
+                self.resume_caller(pe, machine, caller)
+            }
+            None => self.chain_is_gone(pe, machine),
+        }
+    }
+
+    /// Goes on with a context whose call has ended, its result already in its registers; if its partition was stopped
+    /// meanwhile, with the next one outward.
+    #[inline]
+    pub(crate) fn resume_caller<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        caller: Running<'s>,
+    ) -> Action {
+        if !caller.partition.is_stopped() {
+            pe.running = Some(caller);
+            return Action::Run;
+        }
+        self.resume_outward(pe, machine, caller)
+    }
+
+    #[cold]
+    fn resume_outward<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, stopped: Running<'s>) -> Action {
+        retire(machine, stopped);
+        while let Some(mut caller) = pe.chain.pop() {
+            abi::put_error(&mut caller.ctx.x, FfaError::Aborted);
+            if !caller.partition.is_stopped() {
+                pe.running = Some(caller);
+                return Action::Run;
+            }
+            retire(machine, caller);
+        }
+        self.chain_is_gone(pe, machine)
+    }
+
+    /// Nobody of the call chain is left: the PE goes on with its boot, or the normal world learns of it.
+    fn chain_is_gone<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        if pe.booting.is_some() { self.boot_next(pe, machine) } else { refuse(pe, FfaError::Aborted) }
+    }
+
+    /// The PE goes off: the contexts that are pinned to it go with it, whatever they were doing.
+    pub(crate) fn turn_off(&self, pe: PeIndex) {
+        for partition in self.partitions.iter().filter(|p| p.multiplicity == Multiplicity::Pinned) {
+            let Some(slot) = partition.slot(partition.vcpu_on(pe)) else { continue };
+            switch_off(slot, pe);
+        }
+    }
+}
+
+fn switch_off(slot: &Slot, pe: PeIndex) {
+    let mut state = slot.lock();
+    *state = match core::mem::replace(&mut *state, State::OnPe(pe)) {
+        State::Waiting(ctx) | State::Suspended { ctx, .. } | State::Off(ctx) => State::Off(ctx),
+        other @ (State::OnPe(_) | State::Stopped(_)) => other,
+    };
+}
+
+/// Puts away a context of a stopped partition, with nothing left in its registers.
+fn retire<M: Machine>(machine: &mut M, mut running: Running<'_>) {
+    machine.park(&mut running.ctx);
+    *running.ctx = Context::new(running.ctx.stage2, running.ctx.vmpidr);
+    put_back(running.slot, State::Stopped(running.ctx));
+}
+
+/// Registers of a context at its entry (FF-A 1.2, "Protocol for passing data"; x4 as TF-A and Hafnium have it).
+fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool) {
+    *ctx = Context::new(partition.roots, MPIDR_RES1 | u64::from(vcpu.as_u16()));
+    ctx.mask_ns_interrupts = true;
+    if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
+        *register = u64::from(vcpu.as_u16());
+    }
+    if !first {
+        ctx.pc = partition.secondary_entry();
+        return;
+    }
+    ctx.pc = partition.entry;
+    if let Some((number, address)) = partition.boot_info {
+        if let Some(register) = ctx.x.get_mut(usize::from(number)) {
+            *register = address;
+        }
+    }
+}
+
+/// FFA_SECONDARY_EP_REGISTER: where the running partition's contexts on other PEs start.
+pub(crate) fn register_secondary_entry(running: &Running<'_>, booted: bool) -> Result<[u64; 8], FfaError> {
+    let partition = running.partition;
+    let [_, entry, ..] = running.ctx.x;
+    if partition.multiplicity != Multiplicity::Pinned {
+        return Err(FfaError::NotSupported);
+    }
+    if running.model != Model::Init || booted {
+        return Err(FfaError::Denied);
+    }
+    if entry % 4 != 0 || !partition.memory.contains(crate::addr::PhysAddr::new(entry)) {
+        return Err(FfaError::InvalidParameters);
+    }
+    partition.set_secondary_entry(entry);
+    Ok(success(0))
+}

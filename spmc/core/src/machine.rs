@@ -1,0 +1,103 @@
+//! The seam between policy and hardware: the bounded effects that the policy asks for.
+//!
+//! Control flow is not part of it: running a context and returning to the normal world are
+//! [`Action`](crate::spmc::Action)s.
+
+use core::fmt;
+
+use crate::{
+    addr::{PageRange, PhysAddr, World},
+    context::{Context, Stage2Roots},
+};
+pub use tantalum_stage2::TableMemory;
+
+/// x0-x17 of an SMC from or to EL3.
+pub type SmcRegisters = [u64; 18];
+
+/// Foreign memory could not be accessed (it does not exist, or is not accessible to the secure world in that world).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryFault {
+    /// First address that could not be accessed.
+    pub at: PhysAddr,
+}
+
+/// A trapped system register, as the ISS of an `ESR_EL2` with EC 0x18 encodes it (Arm ARM, ESR_ELx).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SystemRegister {
+    /// op0.
+    pub op0: u8,
+    /// op1.
+    pub op1: u8,
+    /// CRn.
+    pub crn: u8,
+    /// CRm.
+    pub crm: u8,
+    /// op2.
+    pub op2: u8,
+}
+
+impl fmt::Debug for SystemRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SystemRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S{}_{}_C{}_C{}_{}", self.op0, self.op1, self.crn, self.crm, self.op2)
+    }
+}
+
+/// Effects of the processing element that the policy is running on. Each is bounded and returns.
+pub trait Machine: TableMemory {
+    /// Writes the live EL1 and SIMD state of the context that ran last on this PE back into it and forgets it, so that
+    /// the context may be edited, stored away, or run by another PE. Does nothing when `context` is not live here.
+    fn park(&mut self, context: &mut Context);
+
+    /// Copies foreign physical memory of `world` into `into`.
+    ///
+    /// # Errors
+    /// [`MemoryFault`] when some byte could not be read; `into` is then unspecified.
+    fn copy_in(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault>;
+
+    /// Copies `from` to foreign physical memory of `world`.
+    ///
+    /// # Errors
+    /// [`MemoryFault`] when some byte could not be written; earlier ones may have been.
+    fn copy_out(&mut self, world: World, to: PhysAddr, from: &[u8]) -> Result<(), MemoryFault>;
+
+    /// Zeroes one range of foreign memory of `world`.
+    ///
+    /// # Errors
+    /// [`MemoryFault`] when some byte could not be written.
+    fn zero(&mut self, world: World, range: PageRange) -> Result<(), MemoryFault>;
+
+    /// Makes foreign memory that was loaded before (by BL2, caches off) or written by [`Machine::copy_out`] visible to
+    /// instruction fetches and to observers with their caches off.
+    fn synchronise_code(&mut self, world: World, range: PageRange);
+
+    /// Completes changes of a partition's stage-2 tables on all PEs: invalidates what TLBs hold of its VMID.
+    fn invalidate_stage2(&mut self, roots: &Stage2Roots);
+
+    /// Value of an ID register of this PE (op0 = 3, op1 = 0, CRn = 0), 0 for one that does not exist.
+    fn id_register(&mut self, register: SystemRegister) -> u64;
+
+    /// An SMC to EL3 that returns to the caller (not one that leaves for the normal world).
+    fn el3_call(&mut self, registers: &mut SmcRegisters);
+
+    /// Whether a Group 0 interrupt (EL3's) is what is pending for this PE.
+    fn group0_pending(&mut self) -> bool;
+
+    /// Acknowledges the highest-priority pending secure Group 1 interrupt and ends it (priority drop and deactivation).
+    /// `None` when there was none (spurious).
+    fn acknowledge_secure_interrupt(&mut self) -> Option<u32>;
+
+    /// Time: counter value, in ticks of [`Machine::frequency`] a second.
+    fn now(&mut self) -> u64;
+
+    /// Ticks a second of [`Machine::now`]; never 0.
+    fn frequency(&mut self) -> u64;
+
+    /// Writes text to the console. Lines of different PEs do not mix within one call.
+    fn print(&mut self, text: fmt::Arguments<'_>);
+}

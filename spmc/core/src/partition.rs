@@ -1,0 +1,283 @@
+//! A partition: what its manifest says, which does not change, and the little that does.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use spin::mutex::TicketMutex;
+use tantalum_stage2::Tables;
+
+use crate::{
+    abi::{Version, V1_2},
+    addr::{PageRange, World},
+    console::LogLine,
+    context::Stage2Roots,
+    id::{EndpointId, PeIndex, SpId, VcpuIndex},
+    manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
+    vcpu::Slot,
+};
+
+/// How execution contexts and PEs belong together (FF-A 1.2, "Execution contexts": MP and UP partitions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multiplicity {
+    /// One context for each PE, pinned to it.
+    Pinned,
+    /// One context, which runs on any PE.
+    Migratable,
+}
+
+/// Memory that a partition may access, as the fault report names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// "memory", or the name of the node in its manifest.
+    pub name: String,
+    /// Where it is; IPA and PA are the same.
+    pub range: PageRange,
+    /// Which of the two IPA spaces.
+    pub world: World,
+    /// Letters r, w, x as granted, for people.
+    pub access: crate::manifest::partition::Access,
+    /// Whether it is a device.
+    pub device: bool,
+}
+
+/// Health of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Not yet initialised.
+    Starting = 0,
+    /// Initialised on the boot PE: may be sent messages.
+    Ready = 1,
+    /// Stopped for good.
+    Stopped = 2,
+}
+
+/// A secure partition at S-EL1.
+///
+/// Everything without interior mutability is fixed at boot. The atomics are independent of each other.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its endpoint id.
+    pub id: SpId,
+    /// Its name, for people.
+    pub name: String,
+    /// UUIDs with their messaging methods.
+    pub services: Box<[Service]>,
+    /// All messaging methods together.
+    pub messaging: MessagingMethod,
+    /// Pinned or migratable.
+    pub multiplicity: Multiplicity,
+    /// Action on an interrupt of the normal world.
+    pub ns_interrupts: NsInterruptsAction,
+    /// Whether it takes notifications (shown in its properties).
+    pub notifications: bool,
+    /// Which availability messages it wants (shown in its properties).
+    pub vm_availability: crate::manifest::partition::VmAvailability,
+    /// Its memory: image and RAM.
+    pub memory: PageRange,
+    /// All that it may access.
+    pub regions: Box<[Region]>,
+    /// Where the first context starts.
+    pub entry: u64,
+    /// Boot information: register number and address.
+    pub boot_info: Option<(u8, u64)>,
+    /// SMC function identifiers that are passed on to EL3.
+    pub smc_whitelist: Box<[u32]>,
+    /// All SMCs outside FF-A are passed on.
+    pub smc_whitelist_permissive: bool,
+    /// Roots of its stage-2 tables.
+    pub roots: Stage2Roots,
+    /// Its stage-2 tables.
+    pub tables: TicketMutex<Stage2Tables>,
+    /// Its execution contexts.
+    pub slots: Box<[Slot]>,
+    /// What it has written to the console and not ended with a new line yet, one a context.
+    pub log: Box<[TicketMutex<LogLine>]>,
+    version: AtomicU32,
+    version_locked: AtomicBool,
+    health: AtomicU8,
+    secondary_entry: AtomicU64,
+    reports: AtomicU32,
+}
+
+/// The two stage-2 spaces of a partition.
+#[derive(Debug)]
+pub struct Stage2Tables {
+    /// Secure IPA space.
+    pub secure: Tables,
+    /// Non-secure IPA space.
+    pub non_secure: Tables,
+}
+
+/// What is fixed about a partition at boot.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields of Partition")]
+pub struct Config {
+    pub id: SpId,
+    pub name: String,
+    pub services: Vec<Service>,
+    pub multiplicity: Multiplicity,
+    pub ns_interrupts: NsInterruptsAction,
+    pub notifications: bool,
+    pub vm_availability: crate::manifest::partition::VmAvailability,
+    pub memory: PageRange,
+    pub regions: Vec<Region>,
+    pub entry: u64,
+    pub boot_info: Option<(u8, u64)>,
+    pub smc_whitelist: Vec<u32>,
+    pub smc_whitelist_permissive: bool,
+    pub roots: Stage2Roots,
+    pub tables: Stage2Tables,
+    pub slots: Vec<Slot>,
+    pub version: Version,
+}
+
+impl Partition {
+    /// A partition that has not run yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let messaging = config.services.iter().fold(MessagingMethod::empty(), |all, s| all | s.messaging);
+        let log = config.slots.iter().map(|_| TicketMutex::new(LogLine::new())).collect();
+        Self {
+            id: config.id,
+            name: config.name,
+            services: config.services.into_boxed_slice(),
+            messaging,
+            multiplicity: config.multiplicity,
+            ns_interrupts: config.ns_interrupts,
+            notifications: config.notifications,
+            vm_availability: config.vm_availability,
+            memory: config.memory,
+            regions: config.regions.into_boxed_slice(),
+            entry: config.entry,
+            boot_info: config.boot_info,
+            smc_whitelist: config.smc_whitelist.into_boxed_slice(),
+            smc_whitelist_permissive: config.smc_whitelist_permissive,
+            roots: config.roots,
+            tables: TicketMutex::new(config.tables),
+            slots: config.slots.into_boxed_slice(),
+            log,
+            version: AtomicU32::new(u32::from(config.version)),
+            version_locked: AtomicBool::new(false),
+            health: AtomicU8::new(Health::Starting as u8),
+            secondary_entry: AtomicU64::new(config.entry),
+            reports: AtomicU32::new(0),
+        }
+    }
+
+    /// Its id as any endpoint's.
+    #[must_use]
+    pub fn endpoint(&self) -> EndpointId {
+        self.id.endpoint()
+    }
+
+    /// Health.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            0 => Health::Starting,
+            1 => Health::Ready,
+            _ => Health::Stopped,
+        }
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.health.load(Ordering::Acquire) == Health::Stopped as u8
+    }
+
+    /// The boot PE's context has initialised. A partition that was stopped stays stopped.
+    pub fn set_ready(&self) {
+        let _ = self.health.compare_exchange(
+            Health::Starting as u8,
+            Health::Ready as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+
+    /// Stops it. Says whether it was running before: whoever gets `true` tells the people.
+    pub fn stop(&self) -> bool {
+        self.health.swap(Health::Stopped as u8, Ordering::AcqRel) != Health::Stopped as u8
+    }
+
+    /// The FF-A version that it has negotiated, at first its manifest's.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        decode_version(self.version.load(Ordering::Relaxed))
+    }
+
+    /// Whether it speaks FF-A 1.2 or newer.
+    #[must_use]
+    pub fn is_v1_2(&self) -> bool {
+        self.version.load(Ordering::Relaxed) >= u32::from(V1_2)
+    }
+
+    /// FFA_VERSION: takes `version` unless another call has been made since; the one in force may be repeated.
+    #[must_use]
+    pub fn negotiate(&self, version: Version) -> bool {
+        if self.version_locked.load(Ordering::Relaxed) {
+            return self.version() == version;
+        }
+        self.version.store(u32::from(version), Ordering::Relaxed);
+        true
+    }
+
+    /// Another call than FFA_VERSION was made: the version stays as it is from here on.
+    pub fn lock_version(&self) {
+        if !self.version_locked.load(Ordering::Relaxed) {
+            self.version_locked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Where contexts of the other PEs start.
+    #[must_use]
+    pub fn secondary_entry(&self) -> u64 {
+        self.secondary_entry.load(Ordering::Acquire)
+    }
+
+    /// FFA_SECONDARY_EP_REGISTER.
+    pub fn set_secondary_entry(&self, entry: u64) {
+        self.secondary_entry.store(entry, Ordering::Release);
+    }
+
+    /// The context of this partition that runs on `pe`.
+    #[must_use]
+    pub fn vcpu_on(&self, pe: PeIndex) -> VcpuIndex {
+        match self.multiplicity {
+            Multiplicity::Pinned => VcpuIndex::new(pe.as_u16()),
+            Multiplicity::Migratable => VcpuIndex::new(0),
+        }
+    }
+
+    /// The slot of a context.
+    #[must_use]
+    pub fn slot(&self, vcpu: VcpuIndex) -> Option<&Slot> {
+        self.slots.get(vcpu.index())
+    }
+
+    /// Counts a message about this partition; says whether it may still be printed, and whether it is the last.
+    pub fn may_report(&self) -> Option<bool> {
+        let before = self.reports.fetch_add(1, Ordering::Relaxed);
+        if before > MAX_REPORTS {
+            // saturate far below the wrap
+            self.reports.store(MAX_REPORTS + 1, Ordering::Relaxed);
+        }
+        (before < MAX_REPORTS).then_some(before + 1 == MAX_REPORTS)
+    }
+
+    /// The region that holds an address of one of its IPA spaces.
+    #[must_use]
+    pub fn region_at(&self, world: World, address: u64) -> Option<&Region> {
+        self.regions.iter().find(|region| region.world == world && region.range.contains(crate::addr::PhysAddr::new(address)))
+    }
+}
+
+/// Messages about survivable misbehaviour that a partition gets on the console, in all.
+const MAX_REPORTS: u32 = 8;
+
+#[expect(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
+fn decode_version(raw: u32) -> Version {
+    Version((raw >> 16) as u16, raw as u16)
+}

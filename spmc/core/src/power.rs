@@ -1,0 +1,85 @@
+//! Framework messages of EL3: the normal world's FFA_VERSION, and PSCI (FF-A 1.2, chapter 18; TF-A's SPMD).
+
+use crate::{
+    abi::{self, FfaError, Form, Route, SPMC_VERSION, Version, low},
+    id::EndpointId,
+    machine::Machine,
+    spmc::{Action, Pe, Spmc, refuse, reply},
+};
+
+/// x2 of a PSCI request from EL3.
+const PSCI_REQUEST: u32 = 0x8000_0000;
+/// x2 of a warm boot message from EL3.
+const WARM_BOOT: u32 = 0x8000_0001;
+/// x2 of our answer to either.
+const POWER_RESPONSE: u64 = 0x8000_0002;
+/// x2 of a FFA_VERSION request that EL3 passes on.
+const VERSION_REQUEST: u32 = 0x8000_0008;
+/// x2 of our answer.
+const VERSION_RESPONSE: u64 = 0x8000_0009;
+
+const PSCI_CPU_OFF: u32 = 0x8400_0002;
+const PSCI_SUCCESS: u64 = 0;
+/// PSCI NOT_SUPPORTED, as a 32-bit register has it.
+const PSCI_NOT_SUPPORTED: u64 = 0xffff_ffff;
+
+impl Spmc {
+    /// A direct request that is a framework message. Only those of the SPMD itself are for us: EL3 lets nobody else use
+    /// its id.
+    pub(crate) fn framework_message<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        _machine: &mut M,
+        route: Route,
+        form: Form,
+    ) -> Action {
+        let [_, _, x2, x3, ..] = pe.normal_world;
+        if route.source != EndpointId::SPMD || route.destination != EndpointId::SPMC || form != Form::Direct32 {
+            return refuse(pe, FfaError::InvalidParameters);
+        }
+        match low(x2) {
+            VERSION_REQUEST => {
+                let version = self.negotiate_with_normal_world(low(x3));
+                pe.keep_upper = true;
+                respond(pe, VERSION_RESPONSE, version)
+            }
+            PSCI_REQUEST => {
+                let status = if low(x3) == PSCI_CPU_OFF {
+                    self.turn_off(pe.index);
+                    PSCI_SUCCESS
+                } else {
+                    PSCI_NOT_SUPPORTED
+                };
+                respond(pe, POWER_RESPONSE, status)
+            }
+            // Contexts have kept their registers in memory: nothing is to be done.
+            WARM_BOOT => respond(pe, POWER_RESPONSE, PSCI_SUCCESS),
+            _ => refuse(pe, FfaError::InvalidParameters),
+        }
+    }
+
+    fn negotiate_with_normal_world(&self, requested: u32) -> u64 {
+        match compatible(requested) {
+            Some(version) => {
+                self.set_normal_world_version(version);
+                u64::from(u32::from(SPMC_VERSION))
+            }
+            None => abi::error_code(FfaError::NotSupported),
+        }
+    }
+}
+
+/// The version that an endpoint which asks for `requested` gets: the older of its and ours. `None` when there is none:
+/// another major version, or bit 31 set (FF-A 1.2, section 13.2).
+#[must_use]
+pub fn compatible(requested: u32) -> Option<Version> {
+    let version = Version::try_from(requested).ok()?;
+    let Version(major, minor) = version;
+    let Version(our_major, our_minor) = SPMC_VERSION;
+    (major == our_major).then_some(Version(major, minor.min(our_minor)))
+}
+
+fn respond(pe: &mut Pe<'_>, kind: u64, value: u64) -> Action {
+    let route = Route { source: EndpointId::SPMC, destination: EndpointId::SPMD };
+    reply(pe, Ok([abi::FFA_MSG_SEND_DIRECT_RESP_32, route.encode(), kind, value, 0, 0, 0, 0]))
+}

@@ -1,0 +1,189 @@
+//! Cycles: FFA_RUN, FFA_MSG_WAIT, FFA_YIELD, and preemption by an interrupt of the normal world (FF-A 1.2, chapters 8, 9
+//! and 14).
+
+use crate::{
+    abi::{self, FfaError, Target, low},
+    id::EndpointId,
+    machine::Machine,
+    manifest::partition::NsInterruptsAction,
+    messaging::is_pinned_elsewhere,
+    partition::Partition,
+    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
+    vcpu::{Model, State, Suspension, put_back},
+};
+
+impl Spmc {
+    /// FFA_RUN from the normal world: gives cycles to a context that waits, or resumes one that was preempted or yielded
+    /// while it worked for the normal world.
+    pub(crate) fn run_from_normal_world<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let [_, w1, ..] = pe.normal_world;
+        match self.resume(pe, machine, Target::decode(w1), EndpointId::NWD) {
+            Ok(()) => Action::Run,
+            Err(error) => refuse(pe, error),
+        }
+    }
+
+    /// FFA_RUN from the running context: resumes a context that was preempted or yielded while it worked for the caller.
+    pub(crate) fn run_from_partition<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(mut caller) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let [_, w1, ..] = caller.ctx.x;
+        let target = Target::decode(w1);
+        let result = if target.endpoint == caller.partition.endpoint() || pe.chain.len() == pe.chain.capacity() {
+            Err(FfaError::InvalidParameters)
+        } else if caller.model == Model::Init {
+            Err(FfaError::Denied)
+        } else {
+            self.resume(pe, machine, target, caller.partition.endpoint())
+        };
+        match result {
+            Ok(()) => {
+                machine.park(&mut caller.ctx);
+                pe.chain.push(caller);
+                Action::Run
+            }
+            Err(error) => {
+                pe.running = Some(caller);
+                answer(pe, Err(error))
+            }
+        }
+    }
+
+    /// Takes the context `target` for `caller`. On an error nothing has changed.
+    fn resume<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        _machine: &mut M,
+        target: Target,
+        caller: EndpointId,
+    ) -> Result<(), FfaError> {
+        let partition = self.find(target.endpoint).ok_or(FfaError::InvalidParameters)?;
+        let slot = partition.slot(target.vcpu).ok_or(FfaError::InvalidParameters)?;
+        if is_pinned_elsewhere(pe, partition, target.vcpu) {
+            return Err(FfaError::InvalidParameters);
+        }
+        if partition.is_stopped() {
+            return Err(FfaError::Aborted);
+        }
+        let mut state = slot.lock();
+        let (ctx, model) = match core::mem::replace(&mut *state, State::OnPe(pe.index)) {
+            State::Waiting(mut ctx) if caller == EndpointId::NWD => {
+                abi::put(&mut ctx.x, [abi::FFA_RUN, target.encode(), 0, 0, 0, 0, 0, 0]);
+                ctx.mask_ns_interrupts = partition.ns_interrupts == NsInterruptsAction::Queued;
+                (ctx, Model::Run)
+            }
+            State::Suspended { mut ctx, model, why, resumer }
+                if resumer == caller || caller == EndpointId::NWD && self.is_gone(resumer) =>
+            {
+                if why == Suspension::Yielded {
+                    abi::put(&mut ctx.x, crate::spmc::success(0));
+                }
+                (ctx, model)
+            }
+            other => {
+                let error = match &other {
+                    State::OnPe(_) => FfaError::Busy,
+                    State::Stopped(_) => FfaError::Aborted,
+                    State::Off(_) | State::Waiting(_) | State::Suspended { .. } => FfaError::Denied,
+                };
+                *state = other;
+                return Err(error);
+            }
+        };
+        drop(state);
+        pe.running = Some(Running {
+            partition,
+            slot,
+            vcpu: target.vcpu,
+            ctx,
+            model,
+            faults: crate::fault::FaultHistory::default(),
+        });
+        Ok(())
+    }
+
+    /// Whether a partition was stopped. What it had asked for can then be brought to its end by the normal world.
+    fn is_gone(&self, id: EndpointId) -> bool {
+        self.find(id).is_some_and(Partition::is_stopped)
+    }
+
+    /// FFA_MSG_WAIT: the running context has nothing more to do.
+    pub(crate) fn message_wait<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let [_, _, flags, ..] = running.ctx.x;
+        let allowed_flags = u32::from(running.partition.is_v1_2());
+        let result = if matches!(running.model, Model::DirectRequest { .. }) {
+            Err(FfaError::Denied)
+        } else if low(flags) & !allowed_flags != 0 {
+            Err(FfaError::InvalidParameters)
+        } else {
+            Ok(())
+        };
+        if result.is_err() {
+            pe.running = Some(running);
+            return answer(pe, result.map(|()| [0; 8]));
+        }
+        let target = running.target();
+        let was_init = running.model == Model::Init;
+        machine.park(&mut running.ctx);
+        if was_init {
+            running.partition.set_ready();
+        }
+        put_back(running.slot, State::Waiting(running.ctx));
+        if was_init {
+            return self.boot_next(pe, machine);
+        }
+        reply(pe, Ok([abi::FFA_MSG_WAIT, target.encode(), 0, 0, 0, 0, 0, 0]))
+    }
+
+    /// FFA_YIELD: the running context gives its cycles back and wants to be resumed.
+    pub(crate) fn yield_cycles<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
+        let [_, _, timeout_low, timeout_high, x4, x5, x6, x7, ..] = running.ctx.x;
+        if running.model == Model::Init {
+            return answer(pe, Err(FfaError::Denied));
+        }
+        if low(x4 | x5 | x6 | x7) != 0 {
+            return answer(pe, Err(FfaError::InvalidParameters));
+        }
+        let timeout = [u64::from(low(timeout_low)), u64::from(low(timeout_high))];
+        self.suspend(pe, machine, Suspension::Yielded, |target| {
+            let [low, high] = timeout;
+            [abi::FFA_YIELD, target, low, high, 0, 0, 0, 0]
+        })
+    }
+
+    /// An interrupt of the normal world has arrived while a context was running: it is preempted, and whoever gave it
+    /// cycles gets FFA_INTERRUPT. A partition that called it is preempted in turn, by the same interrupt.
+    pub(crate) fn preempt<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        match pe.running.as_ref() {
+            // Initialisation is not interrupted: the interrupt stays pending until the normal world runs.
+            Some(running) if running.model == Model::Init || running.ctx.mask_ns_interrupts => Action::Run,
+            Some(running) if running.partition.is_stopped() => self.leave_stopped(pe, machine),
+            _ => self.suspend(pe, machine, Suspension::Preempted, |target| {
+                [abi::FFA_INTERRUPT, target, 0, 0, 0, 0, 0, 0]
+            }),
+        }
+    }
+
+    fn suspend<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        why: Suspension,
+        result: impl FnOnce(u64) -> [u64; 8],
+    ) -> Action {
+        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        machine.park(&mut running.ctx);
+        let registers = result(running.target().encode());
+        let caller = pe.chain.pop();
+        let resumer = caller.as_ref().map_or(EndpointId::NWD, |caller| caller.partition.endpoint());
+        put_back(running.slot, State::Suspended { ctx: running.ctx, model: running.model, why, resumer });
+        match caller {
+            Some(mut caller) => {
+                abi::put(&mut caller.ctx.x, registers);
+                self.resume_caller(pe, machine, caller)
+            }
+            None => reply(pe, Ok(registers)),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The step function: an event of a PE in, the action to carry out on it out.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tantalum_stage2::IpaSize;
+
+use crate::{
+    abi::{self, Form, FfaError, FuncId, Function, SPMC_VERSION, Version},
+    addr::PageRange,
+    context::Context,
+    id::{EndpointId, PeIndex, VcpuIndex},
+    machine::{Machine, SmcRegisters},
+    manifest::spmc::{MemoryRange, Mpidr},
+    partition::Partition,
+    vcpu::{Model, Slot},
+};
+
+/// What happened on a PE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The PE has entered the SPMC: cold boot on the first, PSCI CPU_ON on the others.
+    Online,
+    /// EL3 has returned from the SMC of the last [`Action::NormalWorld`]: [`Pe::normal_world`] holds the next request.
+    NormalWorld,
+    /// The context that [`Action::Run`] entered has stopped running.
+    Exit(Exit),
+}
+
+/// Why a context stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A synchronous exception to EL2. `far` and `hpfar` mean something only for those exceptions that set them.
+    Synchronous {
+        /// `ESR_EL2`.
+        esr: u64,
+        /// `FAR_EL2`.
+        far: u64,
+        /// `HPFAR_EL2`.
+        hpfar: u64,
+    },
+    /// A physical IRQ: a secure Group 1 interrupt.
+    Irq,
+    /// A physical FIQ: an interrupt of the normal world or of EL3.
+    Fiq,
+    /// An SError, or an exception that the architecture should not have produced.
+    SError {
+        /// `ESR_EL2`.
+        esr: u64,
+    },
+}
+
+/// What the machine layer is to do next on the PE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Enter the context [`Pe::running_context`] and report its [`Event::Exit`].
+    Run,
+    /// Leave for EL3 with [`Pe::normal_world`] in x0-x17 and report [`Event::NormalWorld`] when it returns.
+    NormalWorld,
+}
+
+/// A context that is on a PE: running, or blocked on the one that it called.
+#[derive(Debug)]
+pub struct Running<'s> {
+    /// Its partition.
+    pub partition: &'s Partition,
+    /// Its slot in the partition; the state there is `OnPe`.
+    pub slot: &'s Slot,
+    /// Its number.
+    pub vcpu: VcpuIndex,
+    /// Its registers.
+    pub ctx: Box<Context>,
+    /// What it is doing.
+    pub model: Model,
+    /// Faults that were delivered to it since it was last given the PE.
+    pub faults: crate::fault::FaultHistory,
+}
+
+impl Running<'_> {
+    /// How FF-A names it in w1.
+    #[must_use]
+    pub fn target(&self) -> abi::Target {
+        abi::Target { endpoint: self.partition.endpoint(), vcpu: self.vcpu }
+    }
+}
+
+/// What the policy keeps for each PE. Only that PE touches it.
+///
+/// Invariants: `running` is `None` only while the PE is in the normal world (or leaving for it) or off; `chain` holds the
+/// callers of `running`, outermost first, each at most once, so that it never outgrows the number of partitions.
+#[derive(Debug)]
+pub struct Pe<'s> {
+    /// x0-x17 as they came from, or go to, EL3.
+    pub normal_world: SmcRegisters,
+    pub(crate) index: PeIndex,
+    pub(crate) running: Option<Running<'s>>,
+    pub(crate) chain: Vec<Running<'s>>,
+    /// The partition to initialise next, while the PE comes up.
+    pub(crate) booting: Option<usize>,
+    /// An FFA_VERSION framework request is being answered: the caller's x8-x17 are to be kept.
+    pub(crate) keep_upper: bool,
+}
+
+impl Pe<'_> {
+    /// The context that [`Action::Run`] asks to enter.
+    pub fn running_context(&mut self) -> Option<&mut Context> {
+        self.running.as_mut().map(|running| &mut *running.ctx)
+    }
+
+    /// The PE's index, which is also that of the contexts pinned to it.
+    #[must_use]
+    pub fn index(&self) -> PeIndex {
+        self.index
+    }
+}
+
+/// The SPMC. Shared by all PEs; see `spmc/docs/locking.md` for who may lock what.
+#[derive(Debug)]
+pub struct Spmc {
+    cpus: Box<[Mpidr]>,
+    pub(crate) partitions: Box<[Partition]>,
+    /// Index into `partitions` by endpoint id less 0x8000.
+    by_id: Box<[Option<u16>]>,
+    pub(crate) memory: PageRange,
+    pub(crate) declared: Box<[MemoryRange]>,
+    ipa_size: IpaSize,
+    normal_world_version: AtomicU32,
+    /// The boot PE has initialised all partitions.
+    pub(crate) booted: AtomicBool,
+}
+
+impl Spmc {
+    /// An SPMC with `partitions` in boot order, for the PEs `cpus` (affinities in ascending order).
+    #[must_use]
+    pub fn new(cpus: Vec<Mpidr>, partitions: Vec<Partition>, memory: PageRange, declared: Vec<MemoryRange>, ipa_size: IpaSize) -> Self {
+        let offset = |id: EndpointId| usize::from(id.as_u16() & 0x7fff);
+        let entries = partitions.iter().map(|p| offset(p.endpoint())).max().map_or(0, |highest| highest.saturating_add(1));
+        let mut by_id: Box<[Option<u16>]> = alloc::vec![None; entries].into_boxed_slice();
+        for (index, partition) in partitions.iter().enumerate() {
+            if let Some(entry) = by_id.get_mut(offset(partition.endpoint())) {
+                *entry = u16::try_from(index).ok();
+            }
+        }
+        Self {
+            cpus: cpus.into_boxed_slice(),
+            partitions: partitions.into_boxed_slice(),
+            by_id,
+            memory,
+            declared: declared.into_boxed_slice(),
+            ipa_size,
+            normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
+            booted: AtomicBool::new(false),
+        }
+    }
+
+    /// Affinities of the PEs that the SPMC manifest names; a PE's place here is its index.
+    #[must_use]
+    pub fn cpus(&self) -> &[Mpidr] {
+        &self.cpus
+    }
+
+    /// Size of the partitions' IPA spaces, for `VTCR_EL2` and `VSTCR_EL2`.
+    #[must_use]
+    pub fn ipa_size(&self) -> IpaSize {
+        self.ipa_size
+    }
+
+    /// The partitions, in boot order.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// The policy state of the PE with the affinity of `mpidr`, or `None` when the manifest does not name it.
+    ///
+    /// Allocates: to be called once for each PE, while booting. [`Event::Online`] resets it.
+    #[must_use]
+    pub fn pe(&self, mpidr: u64) -> Option<Pe<'_>> {
+        let index = self.cpus.iter().position(|cpu| *cpu == Mpidr::from_register(mpidr))?;
+        Some(Pe {
+            normal_world: [0; 18],
+            index: PeIndex::new(u16::try_from(index).ok()?),
+            running: None,
+            chain: Vec::with_capacity(self.partitions.len()),
+            booting: None,
+            keep_upper: false,
+        })
+    }
+
+    /// Takes one step. Never panics, whatever the event and the registers hold; every path is bounded.
+    #[inline]
+    pub fn handle<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, event: Event) -> Action {
+        match event {
+            Event::Exit(exit) => self.exit(pe, machine, exit),
+            Event::NormalWorld => self.normal_world_call(pe, machine),
+            Event::Online => self.online(pe, machine),
+        }
+    }
+
+    /// The partition with an id.
+    #[inline]
+    pub(crate) fn find(&self, id: EndpointId) -> Option<&Partition> {
+        if !id.is_secure() {
+            return None;
+        }
+        let index = (*self.by_id.get(usize::from(id.as_u16() & 0x7fff))?)?;
+        self.partitions.get(usize::from(index))
+    }
+
+    /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.
+    pub(crate) fn normal_world_version(&self) -> Version {
+        Version::try_from(self.normal_world_version.load(Ordering::Relaxed)).unwrap_or(SPMC_VERSION)
+    }
+
+    pub(crate) fn set_normal_world_version(&self, version: Version) {
+        self.normal_world_version.store(u32::from(version), Ordering::Relaxed);
+    }
+
+    /// A call by the normal world, or by EL3 itself.
+    #[inline]
+    fn normal_world_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let [x0, ..] = pe.normal_world;
+        match Function::decode(x0) {
+            Function::Ffa(FuncId::MsgSendDirectReq32) => self.request_from_normal_world(pe, machine, Form::Direct32),
+            Function::Ffa(FuncId::MsgSendDirectReq64) => self.request_from_normal_world(pe, machine, Form::Direct64),
+            Function::Ffa(FuncId::MsgSendDirectReq64_2) => self.request_from_normal_world(pe, machine, Form::Direct2),
+            Function::Ffa(function) => self.other_normal_world_call(pe, machine, function),
+            // EL3 takes whatever we answer for an FF-A call: never SMCCC's own "unknown".
+            Function::Abort | Function::UnknownFfa | Function::Other(_) => refuse(pe, FfaError::NotSupported),
+        }
+    }
+
+    fn other_normal_world_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
+        if function != FuncId::Interrupt32 && function.minimum_ffa_version() > self.normal_world_version() {
+            return refuse(pe, FfaError::NotSupported);
+        }
+        match function {
+            FuncId::Run32 => self.run_from_normal_world(pe, machine),
+            FuncId::Interrupt32 => secure_interrupt_in_normal_world(pe, machine),
+            FuncId::Features => {
+                let result = self.features(crate::discovery::Instance::NormalWorld, &pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::IdGet => reply(pe, Ok(success(u64::from(EndpointId::NWD.as_u16())))),
+            FuncId::SpmIdGet => reply(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),
+            FuncId::PartitionInfoGetRegs => {
+                let asked = pe.normal_world;
+                match self.partition_info_get_regs(crate::discovery::Instance::NormalWorld, &asked) {
+                    Ok(registers) => {
+                        pe.normal_world = registers;
+                        Action::NormalWorld
+                    }
+                    Err(error) => refuse(pe, error),
+                }
+            }
+            // A response that nobody waits for: responses go from partitions to the normal world only.
+            FuncId::MsgSendDirectResp32 | FuncId::MsgSendDirectResp64 | FuncId::MsgSendDirectResp64_2 => {
+                refuse(pe, FfaError::Denied)
+            }
+            _ => refuse(pe, FfaError::NotSupported),
+        }
+    }
+
+    /// An FF-A call or another SMC or HVC by the running context; its program counter is already past the instruction.
+    #[inline]
+    pub(crate) fn partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        if running.partition.is_stopped() {
+            return self.leave_stopped(pe, machine);
+        }
+        let [x0, ..] = running.ctx.x;
+        let function = Function::decode(x0);
+        if function != Function::Ffa(FuncId::Version) {
+            running.partition.lock_version();
+        }
+        match function {
+            Function::Ffa(FuncId::MsgSendDirectResp32) => self.response(pe, machine, Form::Direct32),
+            Function::Ffa(FuncId::MsgSendDirectResp64) => self.response(pe, machine, Form::Direct64),
+            Function::Ffa(FuncId::MsgSendDirectReq32) => self.request_from_partition(pe, machine, Form::Direct32),
+            Function::Ffa(FuncId::MsgSendDirectReq64) => self.request_from_partition(pe, machine, Form::Direct64),
+            Function::Ffa(FuncId::IdGet) => {
+                let id = running.partition.endpoint();
+                answer(pe, Ok(success(u64::from(id.as_u16()))))
+            }
+            Function::Ffa(function) => self.other_partition_call(pe, machine, function),
+            Function::Abort => self.stop_running(pe, machine, &crate::report::Cause::Abort),
+            Function::UnknownFfa => answer(pe, Err(FfaError::NotSupported)),
+            Function::Other(id) => crate::trap::other_call(pe, machine, id),
+        }
+    }
+
+    fn other_partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
+        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        if function.minimum_ffa_version() > running.partition.version() {
+            return answer(pe, Err(FfaError::NotSupported));
+        }
+        match function {
+            FuncId::MsgSendDirectReq64_2 => self.request_from_partition(pe, machine, Form::Direct2),
+            FuncId::MsgSendDirectResp64_2 => self.response(pe, machine, Form::Direct2),
+            FuncId::MsgWait32 => self.message_wait(pe, machine),
+            FuncId::Yield32 => self.yield_cycles(pe, machine),
+            FuncId::Run32 => self.run_from_partition(pe, machine),
+            FuncId::Version => {
+                let result = crate::discovery::version(running.partition, running.ctx.x);
+                abi::put(&mut running.ctx.x, result);
+                Action::Run
+            }
+            FuncId::Features => {
+                let instance = crate::discovery::Instance::Partition(running.partition);
+                let result = self.features(instance, &running.ctx.x);
+                answer(pe, result)
+            }
+            FuncId::SpmIdGet => answer(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),
+            FuncId::PartitionInfoGetRegs => self.partition_info_for_partition(pe),
+            FuncId::ConsoleLog32 | FuncId::ConsoleLog64 => {
+                let result = crate::console::console_log(running, machine, function == FuncId::ConsoleLog64);
+                answer(pe, result)
+            }
+            FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => {
+                let result = crate::lifecycle::register_secondary_entry(running, self.is_booted());
+                answer(pe, result)
+            }
+            FuncId::Error32 => self.partition_error(pe, machine),
+            // Calls that only the SPMC and the SPMD make: known, and not a partition's to make.
+            FuncId::Interrupt32 | FuncId::NormalWorldResume32 => answer(pe, Err(FfaError::Denied)),
+            _ => answer(pe, Err(FfaError::NotSupported)),
+        }
+    }
+
+    /// Whether the boot PE has initialised all partitions.
+    pub(crate) fn is_booted(&self) -> bool {
+        self.booted.load(Ordering::Acquire)
+    }
+}
+
+/// `FFA_SUCCESS` with one value in w2.
+#[must_use]
+pub(crate) const fn success(w2: u64) -> [u64; 8] {
+    [abi::FFA_SUCCESS_32, 0, w2, 0, 0, 0, 0, 0]
+}
+
+/// Ends a call of the normal world with an error.
+pub(crate) fn refuse(pe: &mut Pe<'_>, error: FfaError) -> Action {
+    reply(pe, Err(error))
+}
+
+/// Ends a call of the normal world.
+pub(crate) fn reply(pe: &mut Pe<'_>, result: Result<[u64; 8], FfaError>) -> Action {
+    match result {
+        Ok(registers) => abi::put(&mut pe.normal_world, registers),
+        Err(error) => abi::put_error(&mut pe.normal_world, error),
+    }
+    if !core::mem::take(&mut pe.keep_upper) {
+        abi::clear_upper(&mut pe.normal_world);
+    }
+    Action::NormalWorld
+}
+
+/// Ends a call of the running context, which goes on. x8 and above stay the caller's.
+pub(crate) fn answer(pe: &mut Pe<'_>, result: Result<[u64; 8], FfaError>) -> Action {
+    if let Some(running) = pe.running.as_mut() {
+        match result {
+            Ok(registers) => abi::put(&mut running.ctx.x, registers),
+            Err(error) => abi::put_error(&mut running.ctx.x, error),
+        }
+    }
+    Action::Run
+}
+
+/// FFA_INTERRUPT from the SPMD: a secure interrupt came while the normal world ran. It must be answered with
+/// FFA_NORMAL_WORLD_RESUME and nothing else.
+fn secure_interrupt_in_normal_world<M: Machine>(pe: &mut Pe<'_>, machine: &mut M) -> Action {
+    // No partition owns a secure interrupt yet: end what is there, so that it does not come back at once.
+    machine.acknowledge_secure_interrupt();
+    reply(pe, Ok([abi::FFA_NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]))
+}

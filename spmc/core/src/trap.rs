@@ -1,0 +1,187 @@
+//! Exceptions from partitions other than FF-A calls: aborts, system registers, interrupts, what else may not be done.
+
+use crate::{
+    abi::{self, FfaError},
+    fault::{Exception, Undeliverable},
+    id_registers,
+    machine::{Machine, SystemRegister},
+    report::{self, Cause, Trap},
+    spmc::{Action, Exit, Pe, Spmc, refuse},
+    syndrome::{Abort, Syndrome, SystemRegisterAccess, fault_ipa},
+};
+
+/// Bytes of an instruction.
+const INSTRUCTION: u64 = 4;
+
+impl Spmc {
+    /// The running context has stopped running.
+    #[inline]
+    pub(crate) fn exit<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, exit: Exit) -> Action {
+        match exit {
+            Exit::Synchronous { esr, far, hpfar } => match Syndrome::decode(esr) {
+                Syndrome::Smc => {
+                    skip_instruction(pe);
+                    self.partition_call(pe, machine)
+                }
+                Syndrome::Hvc { .. } => self.partition_call(pe, machine),
+                syndrome => self.trapped(pe, machine, syndrome, far, hpfar),
+            },
+            Exit::Fiq => self.fiq(pe, machine),
+            Exit::Irq => irq(machine),
+            Exit::SError { esr } => self.stop_running(pe, machine, &Cause::SystemError { esr }),
+        }
+    }
+
+    fn trapped<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        syndrome: Syndrome,
+        far: u64,
+        hpfar: u64,
+    ) -> Action {
+        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        if running.partition.is_stopped() {
+            return self.leave_stopped(pe, machine);
+        }
+        match syndrome {
+            // Waiting is never needed for progress, and must not keep the PE from anybody else.
+            Syndrome::Wait => {
+                skip_instruction(pe);
+                Action::Run
+            }
+            Syndrome::SystemRegister(access) => {
+                if emulate(&mut running.ctx.x, machine, access) {
+                    skip_instruction(pe);
+                    return Action::Run;
+                }
+                self.deliver(pe, machine, Exception::Undefined, Trap::SystemRegister(access))
+            }
+            Syndrome::Abort(abort) => self.abort(pe, machine, abort, far, hpfar),
+            Syndrome::Other { class } => {
+                self.deliver(pe, machine, Exception::Undefined, Trap::Undefined { class })
+            }
+            Syndrome::Smc | Syndrome::Hvc { .. } => Action::Run,
+        }
+    }
+
+    fn abort<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        abort: Abort,
+        far: u64,
+        hpfar: u64,
+    ) -> Action {
+        let (address, non_secure) = fault_ipa(hpfar, far);
+        let trap = Trap::Abort { abort, far, address, non_secure };
+        self.deliver(pe, machine, Exception::Abort(abort, far), trap)
+    }
+
+    /// Makes the running context take an exception at EL1, or stops its partition when it cannot.
+    fn deliver<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        exception: Exception,
+        trap: Trap,
+    ) -> Action {
+        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        machine.park(&mut running.ctx);
+        let at = running.ctx.pc;
+        match running.faults.deliver(&mut running.ctx, exception) {
+            Ok(()) => {
+                report::delivered(self, machine, pe.index, running, at, trap);
+                Action::Run
+            }
+            Err(why) => self.stop_running(pe, machine, &Cause::Undeliverable { why, trap }),
+        }
+    }
+
+    fn fiq<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        if machine.group0_pending() {
+            // EL3's own interrupt. What it answers does not matter: it may find that the interrupt went away.
+            let mut registers = [0; 18];
+            abi::put(&mut registers, [abi::FFA_EL3_INTR_HANDLE, 0, 0, 0, 0, 0, 0, 0]);
+            machine.el3_call(&mut registers);
+            return Action::Run;
+        }
+        self.preempt(pe, machine)
+    }
+}
+
+fn irq<M: Machine>(machine: &mut M) -> Action {
+    // No partition owns a secure interrupt yet: end it. A spurious one is harmless.
+    machine.acknowledge_secure_interrupt();
+    Action::Run
+}
+
+fn skip_instruction(pe: &mut Pe<'_>) {
+    if let Some(running) = pe.running.as_mut() {
+        running.ctx.pc = running.ctx.pc.wrapping_add(INSTRUCTION);
+    }
+}
+
+/// An SMC or HVC that is not FF-A's: passed on to EL3 when the partition's manifest lets it, else unknown.
+pub(crate) fn other_call<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, id: u32) -> Action {
+    let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+    let partition = running.partition;
+    if partition.smc_whitelist_permissive || partition.smc_whitelist.contains(&id) {
+        let mut registers = running.ctx.x.first_chunk().copied().unwrap_or([0; 18]);
+        let [_, _, _, _, _, _, _, x7, ..] = &mut registers;
+        // SMCCC client id: EL3 learns who asks, and nobody can ask in another's name.
+        *x7 = u64::from(partition.id.as_u16());
+        machine.el3_call(&mut registers);
+        for (register, value) in running.ctx.x.iter_mut().zip(registers) {
+            *register = value;
+        }
+    } else if let Some(x0) = running.ctx.x.first_mut() {
+        *x0 = abi::SMCCC_UNKNOWN;
+    }
+    Action::Run
+}
+
+/// Emulates an access to a system register. `false`: it is undefined for a partition.
+fn emulate<M: Machine>(x: &mut [u64; 31], machine: &mut M, access: SystemRegisterAccess) -> bool {
+    let register = access.register;
+    if access.read && id_registers::is_id_register(register) {
+        let value = id_registers::visible(register, machine.id_register(register));
+        write_register(x, access.rt, value);
+        return true;
+    }
+    match register {
+        ACTLR_EL1 => {
+            if access.read {
+                write_register(x, access.rt, 0);
+            }
+            true
+        }
+        // Data cache maintenance by set and way: what it is for (power down) is not a partition's business.
+        DC_ISW | DC_CSW | DC_CISW => !access.read,
+        _ => false,
+    }
+}
+
+fn write_register(x: &mut [u64; 31], rt: u8, value: u64) {
+    if let Some(register) = x.get_mut(usize::from(rt)) {
+        *register = value;
+    }
+}
+
+const fn register(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> SystemRegister {
+    SystemRegister { op0, op1, crn, crm, op2 }
+}
+const ACTLR_EL1: SystemRegister = register(3, 0, 1, 0, 1);
+const DC_ISW: SystemRegister = register(1, 0, 7, 6, 2);
+const DC_CSW: SystemRegister = register(1, 0, 7, 10, 2);
+const DC_CISW: SystemRegister = register(1, 0, 7, 14, 2);
+
+/// Why the partition could not take an exception, in words.
+#[must_use]
+pub(crate) const fn why(undeliverable: Undeliverable) -> &'static str {
+    match undeliverable {
+        Undeliverable::NoVectors => "it has no exception vectors (VBAR_EL1 is 0 and its MMU is off)",
+        Undeliverable::FaultInVector => "it faulted again while entering its own exception handler",
+        Undeliverable::Livelock => "it took the same fault at the same instruction without end",
+    }
+}

@@ -1,0 +1,103 @@
+//! Execution contexts (vCPUs): where their registers are and what they are doing.
+
+use alloc::boxed::Box;
+use spin::mutex::TicketMutex;
+
+use crate::{
+    abi::Form,
+    context::Context,
+    id::{EndpointId, PeIndex},
+};
+
+/// Runtime model of a context that has been given cycles (FF-A 1.2, chapter 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// SP_INIT: first run, ends with FFA_MSG_WAIT or FFA_ERROR.
+    Init,
+    /// Cycles by FFA_RUN from the normal world, ends with FFA_MSG_WAIT.
+    Run,
+    /// A direct request of `requester`, ends with the response of the same form.
+    DirectRequest {
+        /// Who waits for the response.
+        requester: EndpointId,
+        /// Which call it was.
+        form: Form,
+    },
+}
+
+/// Why a suspended context does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspension {
+    /// An interrupt of the normal world took its PE (state PREEMPTED).
+    Preempted,
+    /// It called FFA_YIELD (state BLOCKED).
+    Yielded,
+}
+
+/// Where the register file of an execution context is, and in which state of FF-A's state machine it stands.
+#[derive(Debug)]
+pub enum State {
+    /// Not started: before boot, or its PE is off.
+    Off(Box<Context>),
+    /// WAITING for a message or for cycles.
+    Waiting(Box<Context>),
+    /// RUNNING, or BLOCKED on a context that it called: its registers are with that PE.
+    OnPe(PeIndex),
+    /// PREEMPTED or BLOCKED, until `resumer` calls FFA_RUN.
+    Suspended {
+        /// Its registers.
+        ctx: Box<Context>,
+        /// What it was doing.
+        model: Model,
+        /// Why it stopped.
+        why: Suspension,
+        /// Who may resume it: the normal world (any non-secure id counts as one), or the partition it worked for.
+        resumer: EndpointId,
+    },
+    /// Its partition was stopped; the registers are kept to be scrubbed or started afresh.
+    Stopped(Box<Context>),
+}
+
+/// One execution context of a partition.
+///
+/// Lock order: a slot's lock is a leaf, and no two slots are locked at a time. It is held for a few instructions and
+/// never across an ERET or an SMC. The slot of a pinned context is only ever locked by its own PE.
+pub type Slot = TicketMutex<State>;
+
+/// Why a context could not be taken to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// It runs, is blocked or preempted.
+    Busy,
+    /// It was never started, or its PE is off.
+    Off,
+    /// Its partition was stopped.
+    Stopped,
+}
+
+/// Takes the registers out of a context that waits; it is on `pe` then.
+///
+/// # Errors
+/// Why it could not be taken; it is unchanged then.
+pub fn take_waiting(slot: &Slot, pe: PeIndex) -> Result<Box<Context>, Unavailable> {
+    let mut state = slot.lock();
+    match core::mem::replace(&mut *state, State::OnPe(pe)) {
+        State::Waiting(ctx) => Ok(ctx),
+        other => {
+            let why = match &other {
+                State::Off(_) => Unavailable::Off,
+                State::Stopped(_) => Unavailable::Stopped,
+                State::OnPe(_) | State::Suspended { .. } | State::Waiting(_) => Unavailable::Busy,
+            };
+            *state = other;
+            Err(why)
+        }
+    }
+}
+
+/// Puts the registers of a context that was on a PE back.
+pub fn put_back(slot: &Slot, state: State) {
+    let mut slot = slot.lock();
+    debug_assert!(matches!(*slot, State::OnPe(_)));
+    *slot = state;
+}
