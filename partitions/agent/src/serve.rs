@@ -1,0 +1,277 @@
+//! The partition's side: carries out commands.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use tantalum_partition::{
+    Boot, Information, arch,
+    context::{self, MAX_CONTEXTS},
+    ffa::{self, Error, HVC, Outcome, Request, Response, SMC, Uuid, UuidHelper, registers},
+    measure, mmu,
+    mmu::Attributes,
+    println,
+    probe::{
+        self,
+        simd::Simd,
+        state::{PARTITION, Register},
+    },
+};
+
+use crate::{Command, DONE, FAILED, attack};
+
+/// A partition that echoes messages and carries out the commands among them.
+#[derive(Debug)]
+pub struct Agent {
+    name: &'static str,
+    own_id: u16,
+    context: usize,
+    information: Option<Information>,
+    messages: u64,
+    /// What the registers of [`PARTITION`] held after they were filled.
+    state: [u64; 32],
+    /// Whether commands that end the partition are obeyed.
+    dangerous: bool,
+}
+
+/// A mask of general registers that a response has changed, for each context.
+static CHANGED: [AtomicU32; MAX_CONTEXTS] = [const { AtomicU32::new(0) }; MAX_CONTEXTS];
+/// The boot information, for the contexts that do not get it: its size, and that of the manifest.
+static INFORMATION_SIZE: AtomicU64 = AtomicU64::new(0);
+static MANIFEST_SIZE: AtomicU64 = AtomicU64::new(0);
+static SECONDARIES_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+impl Agent {
+    /// Greets the world. `name` is what the partition calls itself on the console.
+    #[must_use]
+    pub fn new(name: &'static str, boot: &Boot) -> Self {
+        let information = boot.information();
+        if boot.is_first {
+            let manifest = information.and_then(|information| information.manifest());
+            let size = manifest.map_or(0, |tree| tree.data().len());
+            INFORMATION_SIZE.store(
+                information.map_or(0, |information| information.size() as u64),
+                Ordering::Relaxed,
+            );
+            MANIFEST_SIZE.store(size as u64, Ordering::Relaxed);
+        }
+        let own_id = SMC.id_get().unwrap_or(0);
+        Self {
+            name,
+            own_id,
+            context: boot.context,
+            information,
+            messages: 0,
+            state: [0; 32],
+            dangerous: false,
+        }
+    }
+
+    /// The `description` in the manifest, if the boot information holds the manifest.
+    #[must_use]
+    pub fn description(&self) -> Option<&'static str> {
+        self.information?.text("description")
+    }
+
+    /// Registers the entry point of further contexts.
+    #[must_use]
+    pub fn with_secondaries(self, boot: &Boot) -> Self {
+        if boot.is_first {
+            match boot.register_secondaries() {
+                Ok(()) => SECONDARIES_REGISTERED.store(true, Ordering::Relaxed),
+                Err(error) => println!("{}: no secondary entry point: {error}", self.name),
+            }
+        }
+        self
+    }
+
+    /// Obeys commands that end the partition, too.
+    #[must_use]
+    pub fn dangerous(self) -> Self {
+        Self {
+            dangerous: true,
+            ..self
+        }
+    }
+
+    /// Serves messages forever.
+    pub fn serve(mut self) -> ! {
+        if self.context == 0 {
+            println!("{}: ready, id {:#x}", self.name, self.own_id);
+        }
+        let context = self.context;
+        ffa::serve_with(
+            |response| {
+                // A pattern in x18-x30 that must still be there when the next message comes.
+                let seed = arch::counter();
+                let (event, changed) = probe::call_checking_gprs(response, seed);
+                CHANGED[context].fetch_or(changed, Ordering::Relaxed);
+                event
+            },
+            |request| self.handle(request),
+        )
+    }
+
+    fn handle(&mut self, request: &Request) -> Response {
+        self.messages += 1;
+        let payload = request.payload();
+        let Some(command) = Command::from_word(payload[0]) else {
+            return request.echo();
+        };
+        let mut arguments = [0; 13];
+        arguments[..payload.len() - 1].copy_from_slice(&payload[1..]);
+        let mut answer = [0; 14];
+        self.obey(command, &arguments, payload.len(), &mut answer);
+        request.respond(&answer)
+    }
+
+    /// Carries out a command whose message has `words` words, and fills in the answer.
+    fn obey(&mut self, command: Command, arguments: &[u64; 13], words: usize, answer: &mut [u64; 14]) {
+        let [first, second, third, fourth, ..] = *arguments;
+        answer[0] = DONE;
+        match command {
+            Command::Call => {
+                let client = if first == 0 { SMC } else { HVC };
+                let result = client.call(&registers(&arguments[1..words - 1]));
+                answer.copy_from_slice(&result[..14]);
+            }
+            Command::Spin => answer[1] = spin(first),
+            Command::Status => self.status(answer),
+            Command::SimdFill => Simd::pattern(first).write(),
+            Command::SimdCheck => answer[1] = Simd::read().difference(&Simd::pattern(first)),
+            Command::StateFill => self.fill_state(first),
+            Command::StateCheck => answer[1] = self.check_state(),
+            Command::Read => answer[..5].copy_from_slice(&attack::read(first).words()),
+            Command::Write => answer[..5].copy_from_slice(&attack::write(first, second).words()),
+            Command::Read32 => answer[..5].copy_from_slice(&attack::read32(first).words()),
+            Command::Write32 => answer[..5].copy_from_slice(&attack::write32(first, second).words()),
+            Command::Execute => answer[..5].copy_from_slice(&attack::execute(first).words()),
+            Command::SystemRegister => attack::system_register(first, answer),
+            Command::Die if self.dangerous => attack::die(first, self.name),
+            Command::Die => *answer = refusal(0),
+            Command::Discover => discover(UuidHelper::from_u64_regs([first, second]), answer),
+            Command::Forward => self.forward(first, &arguments[1..words - 1], answer),
+            Command::Map => {
+                if map(first, second, third, fourth).is_none() {
+                    *answer = refusal(0);
+                }
+            }
+            Command::Measure => measure(self.own_id, first, answer),
+            Command::Print => println!("{}: you said {first:#x}", self.name),
+        }
+    }
+
+    fn status(&self, answer: &mut [u64; 14]) {
+        answer[1] = self.context as u64;
+        answer[2] = arch::mpidr();
+        answer[3] = self.messages;
+        answer[4] = u64::from(CHANGED[context::index()].load(Ordering::Relaxed));
+        answer[5] = INFORMATION_SIZE.load(Ordering::Relaxed);
+        answer[6] = u64::from(self.own_id);
+        answer[7] = arch::exception_level();
+        answer[8] = MANIFEST_SIZE.load(Ordering::Relaxed);
+        answer[9] = u64::from(SECONDARIES_REGISTERED.load(Ordering::Relaxed));
+    }
+
+    fn fill_state(&mut self, seed: u64) {
+        for (index, register) in PARTITION.iter().enumerate() {
+            register.write(register.pattern(seed, index));
+        }
+        // What the processor keeps of a pattern is its business: compare with what it kept.
+        self.state
+            .iter_mut()
+            .zip(PARTITION.iter().map(Register::read))
+            .for_each(|(slot, value)| *slot = value);
+    }
+
+    fn check_state(&self) -> u64 {
+        let held = PARTITION.iter().map(Register::read).zip(&self.state);
+        held.enumerate()
+            .fold(0, |mask, (index, (now, then))| mask | u64::from(now != *then) << index)
+    }
+
+    fn forward(&self, to: u64, words: &[u64], answer: &mut [u64; 14]) {
+        let mut payload = [0; 5];
+        payload.iter_mut().zip(words).for_each(|(slot, word)| *slot = *word);
+        match SMC.direct_req64(self.own_id, (to & 0xffff) as u16, payload) {
+            Ok(Outcome::Response(response)) => {
+                answer
+                    .iter_mut()
+                    .zip(response.payload())
+                    .for_each(|(slot, word)| *slot = *word);
+            }
+            Ok(_) => *answer = refusal(1),
+            Err(Error::Ffa(code)) => *answer = refusal(i64::from(i32::from(code)).cast_unsigned()),
+            Err(Error::Unexpected(_)) => *answer = refusal(2),
+        }
+    }
+}
+
+/// The answer that says: it was not done.
+fn refusal(why: u64) -> [u64; 14] {
+    let mut answer = [0; 14];
+    answer[..2].copy_from_slice(&[FAILED, why]);
+    answer
+}
+
+/// Spins, and returns how many ticks it took.
+fn spin(milliseconds: u64) -> u64 {
+    let start = arch::counter();
+    let end = start + arch::ticks(milliseconds);
+    loop {
+        let now = arch::counter();
+        if now >= end {
+            return now - start;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+fn discover(uuid: Uuid, answer: &mut [u64; 14]) {
+    for partition in SMC.partitions(uuid) {
+        match partition {
+            Ok(partition) => {
+                if answer[1] == 0 {
+                    answer[2] = u64::from(partition.id);
+                    answer[3] = u64::from(partition.contexts);
+                }
+                answer[1] += 1;
+            }
+            Err(Error::Ffa(code)) => *answer = refusal(i64::from(i32::from(code)).cast_unsigned()),
+            Err(Error::Unexpected(_)) => *answer = refusal(2),
+        }
+    }
+}
+
+fn map(va: u64, pa: u64, size: u64, attributes: u64) -> Option<()> {
+    let attributes = match attributes {
+        0 => Attributes::Memory,
+        1 => Attributes::ReadOnly,
+        2 => Attributes::NonSecure,
+        _ => Attributes::Device,
+    };
+    let [va, pa, size] = [va, pa, size].map(|word| usize::try_from(word).ok());
+    mmu::map(va?, pa?, size?, attributes).ok()
+}
+
+/// How often a call is made before it is measured.
+const WARM_UP: usize = 8;
+
+fn measure(own_id: u16, to: u64, answer: &mut [u64; 14]) {
+    let message = registers(&[0x8400_006f, ffa::ids(own_id, (to & 0xffff) as u16)]);
+    let id_get = registers(&[0x8400_0069]);
+    for _ in 0..=WARM_UP {
+        answer[1] = measure::partition_call(&message).0;
+        answer[2] = measure::partition_call(&id_get).0;
+    }
+    answer[3] = measure::partition_call(&message).1[0];
+}
+
+/// The small partition's loop: answers empty messages as fast as can be, and carries out commands as an agent does.
+pub fn serve_fast(name: &'static str, boot: &Boot) -> ! {
+    let mut agent = Agent::new(name, boot);
+    let mut event = measure::answer_until_command(&registers(&[0x8400_006b]));
+    loop {
+        let response = Request::from_registers(&event)
+            .map_or_else(|| registers(&[0x8400_006b]), |request| agent.handle(&request).registers);
+        event = measure::answer_until_command(&response);
+    }
+}

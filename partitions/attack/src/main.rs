@@ -1,0 +1,18 @@
+//! A partition that does what it must not when told to, up to failing in all the ways there are.
+//!
+//! A manifest whose `description` says so makes it fail at once.
+#![no_std]
+#![no_main]
+
+use tantalum_agent::Agent;
+use tantalum_partition::{Boot, entry};
+
+entry!(main);
+
+fn main(boot: Boot) -> ! {
+    let agent = Agent::new("attack", &boot).dangerous();
+    if agent.description() == Some("fails to initialise") {
+        panic!("this partition is meant to fail while it initialises");
+    }
+    agent.serve()
+}

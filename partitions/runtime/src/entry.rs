@@ -1,0 +1,221 @@
+//! From the first instruction to `main`.
+//!
+//! The image may be anywhere: the entry code adds the difference between where it was linked (0) and where it is to every address in the image,
+//! zeroes what follows the image, and sets up stack, thread pointer and vectors. The SPM starts secondary execution contexts, and the firmware
+//! starts secondary cores of the normal world, at [`secondary_entry`], which finds all that done.
+
+#![expect(
+    unsafe_code,
+    reason = "the first instructions of a program, and the links to the author's functions"
+)]
+
+use core::{
+    arch::naked_asm,
+    mem::offset_of,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    arch,
+    boot::Boot,
+    context::{self, CONTEXTS, Context, MAX_CONTEXTS, STACK_SIZE, STACKS},
+    mmu, vectors,
+};
+
+unsafe extern "Rust" {
+    /// The author's main function, which `entry!` defines.
+    safe fn __tantalum_main(boot: Boot) -> !;
+    /// Whether the runtime library is to turn the MMU on, which `entry!` defines.
+    safe static __TANTALUM_USES_MMU: bool;
+}
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __image_end: u8;
+    static __bss_start: u8;
+    static __bss_end: u8;
+    static __rela_start: u8;
+    static __rela_end: u8;
+}
+
+/// The only kind of relocation in an image: address = load address + addend.
+const R_AARCH64_RELATIVE: u32 = 1027;
+
+/// Where the image starts, and the first address after it and its zeroed part.
+#[must_use]
+pub fn image_range() -> core::ops::Range<usize> {
+    (&raw const __image_start).addr()..(&raw const __image_end).addr()
+}
+
+/// The first instruction of the image, where the primary context of a partition, or the boot core of the normal world, starts.
+///
+/// # Safety
+///
+/// For the loader only: expects the state that the FF-A boot protocol describes, or the one a BL33 is entered with, and runs once.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.entry")]
+pub unsafe extern "C" fn _start() -> ! {
+    naked_asm!(
+        // Relocate: for each entry of 24 bytes (offset, type, addend) store base + addend at base + offset.
+        "adrp x9, {image_start}",
+        "add x9, x9, :lo12:{image_start}",
+        "adrp x10, {rela_start}",
+        "add x10, x10, :lo12:{rela_start}",
+        "adrp x11, {rela_end}",
+        "add x11, x11, :lo12:{rela_end}",
+        "1: cmp x10, x11",
+        "b.hs 3f",
+        "ldp x12, x13, [x10], #16",
+        "ldr x14, [x10], #8",
+        "cmp w13, #{relative}",
+        "b.ne 2f",
+        "add x14, x14, x9",
+        "str x14, [x9, x12]",
+        "b 1b",
+        // A kind of relocation that this code does not know: the image was linked wrongly. Stop where a debugger can see it.
+        "2: b 2b",
+        // Zero what the image file does not hold.
+        "3: adrp x10, {bss_start}",
+        "add x10, x10, :lo12:{bss_start}",
+        "adrp x11, {bss_end}",
+        "add x11, x11, :lo12:{bss_end}",
+        "4: cmp x10, x11",
+        "b.hs 5f",
+        "stp xzr, xzr, [x10], #16",
+        "b 4b",
+        // The index of the context: x4 in a partition, 0 on the boot core of the normal world.
+        "5: mrs x9, CurrentEL",
+        "cmp x9, #(2 << 2)",
+        "csel x4, xzr, x4, eq",
+        "mov x5, #1",
+        "b {common}",
+        image_start = sym __image_start,
+        rela_start = sym __rela_start,
+        rela_end = sym __rela_end,
+        bss_start = sym __bss_start,
+        bss_end = sym __bss_end,
+        relative = const R_AARCH64_RELATIVE,
+        common = sym common,
+    )
+}
+
+/// Where every later context of a partition, or core of the normal world, starts.
+///
+/// # Safety
+///
+/// For the SPM or the firmware only, after [`_start`] has run.
+#[unsafe(naked)]
+unsafe extern "C" fn secondary() -> ! {
+    naked_asm!(
+        // The index of the context: x4 in a partition, and in the normal world the context id that CPU_ON was given, which is in x0.
+        "mrs x9, CurrentEL",
+        "cmp x9, #(2 << 2)",
+        "csel x4, x0, x4, eq",
+        "mov x5, #0",
+        "b {common}",
+        common = sym common,
+    )
+}
+
+/// Gives context x4 its stack, record and vectors, and goes on in Rust with x0-x3 as they were at entry, x4 and x5.
+#[unsafe(naked)]
+unsafe extern "C" fn common() -> ! {
+    naked_asm!(
+        "cmp x4, #{contexts}",
+        "1: b.hs 1b",
+        "adrp x9, {stacks}",
+        "add x9, x9, :lo12:{stacks}",
+        "mov x10, #{stack_size}",
+        "madd x9, x4, x10, x9",
+        "add x9, x9, x10",
+        "mov sp, x9",
+        "adrp x10, {records}",
+        "add x10, x10, :lo12:{records}",
+        "add x10, x10, x4, lsl #6",
+        "mrs x11, CurrentEL",
+        "cmp x11, #(2 << 2)",
+        "b.eq 2f",
+        "adrp x12, {vectors_el1}",
+        "add x12, x12, :lo12:{vectors_el1}",
+        "msr vbar_el1, x12",
+        "msr tpidr_el1, x10",
+        "b 3f",
+        "2: adrp x12, {vectors_el2}",
+        "add x12, x12, :lo12:{vectors_el2}",
+        "msr vbar_el2, x12",
+        "msr tpidr_el2, x10",
+        "3: isb",
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "b {start}",
+        contexts = const MAX_CONTEXTS,
+        stacks = sym STACKS,
+        stack_size = const STACK_SIZE,
+        records = sym CONTEXTS,
+        vectors_el1 = sym vectors::el1,
+        vectors_el2 = sym vectors::el2,
+        start = sym start,
+    )
+}
+
+const _: () = assert!(
+    offset_of!(Context, resume) == 0,
+    "the vectors expect the resume address first"
+);
+const _: () = assert!(
+    STACK_SIZE == 0x8000,
+    "the entry code loads the size of a stack with one instruction"
+);
+
+/// Rust from here on.
+extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: bool) -> ! {
+    static TABLES_READY: AtomicBool = AtomicBool::new(false);
+
+    if __TANTALUM_USES_MMU {
+        if is_first {
+            mmu::map_default();
+            TABLES_READY.store(true, Ordering::Release);
+        }
+        if TABLES_READY.load(Ordering::Acquire) {
+            mmu::enable();
+        }
+    }
+    if is_first && !arch::is_normal_world() {
+        crate::ffa::negotiate_version();
+    }
+    debug_assert_eq!(index, context::index());
+    __tantalum_main(Boot::new([x0, x1, x2, x3], index, is_first))
+}
+
+/// The address at which further contexts or cores are to start.
+#[must_use]
+pub fn secondary_entry() -> u64 {
+    (secondary as unsafe extern "C" fn() -> ! as usize) as u64
+}
+
+/// Makes a function the program: `entry!(main)`, where `main` is `fn(Boot) -> !`.
+///
+/// It is called once on each execution context. The MMU is on by then, with the image mapped as normal memory and everything else in the first
+/// gigabyte as device memory; `entry!(main, mmu = off)` leaves it off.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        $crate::entry!($main, mmu = true);
+    };
+    ($main:path, mmu = off) => {
+        $crate::entry!($main, mmu = false);
+    };
+    ($main:path, mmu = $mmu:literal) => {
+        /// The name by which the runtime library calls the program.
+        #[unsafe(no_mangle)]
+        fn __tantalum_main(boot: $crate::Boot) -> ! {
+            let main: fn($crate::Boot) -> ! = $main;
+            main(boot)
+        }
+
+        /// Whether the runtime library turns the MMU on.
+        #[unsafe(no_mangle)]
+        static __TANTALUM_USES_MMU: bool = $mmu;
+    };
+}

@@ -1,0 +1,40 @@
+//! The UART of QEMU's virt machine, a PL011 that the firmware has set up. Transmits only.
+
+#![expect(unsafe_code, reason = "device registers")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// UART0.
+const BASE: usize = 0x0900_0000;
+const DATA: usize = BASE;
+const FLAGS: usize = BASE + 0x18;
+const TRANSMIT_FULL: u32 = 1 << 5;
+
+/// Writes bytes, not mixed with those of another core.
+pub fn write(bytes: &[u8]) {
+    static BUSY: AtomicBool = AtomicBool::new(false);
+
+    while BUSY.swap(true, Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    for &byte in bytes {
+        if byte == b'\n' {
+            write_byte(b'\r');
+        }
+        write_byte(byte);
+    }
+    BUSY.store(false, Ordering::Release);
+}
+
+fn write_byte(byte: u8) {
+    let flags = FLAGS as *const u32;
+    let data = DATA as *mut u32;
+    // SAFETY: the driver runs on QEMU's virt machine only, where the non-secure UART is at this address, mapped as a device; its registers hold no
+    // memory of Rust's.
+    unsafe {
+        while flags.read_volatile() & TRANSMIT_FULL != 0 {
+            core::hint::spin_loop();
+        }
+        data.write_volatile(u32::from(byte));
+    }
+}
