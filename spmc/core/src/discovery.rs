@@ -46,10 +46,7 @@ impl Spmc {
             // Interrupts for notifications and managed exit: none yet.
             return Err(FfaError::NotSupported);
         }
-        let version = match instance {
-            Instance::NormalWorld => self.normal_world_version(),
-            Instance::Partition(partition) => partition.version(),
-        };
+        let version = self.version_of(instance);
         let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
         if function.minimum_ffa_version() > version || !is_offered(instance, function) {
             return Err(FfaError::NotSupported);
@@ -114,7 +111,7 @@ impl Spmc {
     }
 
     /// Descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers each.
-    fn descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> impl Iterator<Item = [u64; 3]> {
+    pub(crate) fn descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> impl Iterator<Item = [u64; 3]> {
         self.partitions
             .iter()
             .filter(|partition| !partition.is_stopped())
@@ -177,7 +174,12 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::Features
             | FuncId::IdGet
             | FuncId::SpmIdGet
+            | FuncId::PartitionInfoGet
             | FuncId::PartitionInfoGetRegs
+            | FuncId::RxTxMap32
+            | FuncId::RxTxMap64
+            | FuncId::RxTxUnmap
+            | FuncId::RxRelease
             | FuncId::Run32
             | FuncId::MsgSendDirectReq32
             | FuncId::MsgSendDirectReq64

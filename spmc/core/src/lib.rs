@@ -22,6 +22,7 @@ pub mod id_registers;
 pub mod invariants;
 pub mod lifecycle;
 pub mod machine;
+pub mod mailbox;
 pub mod manifest;
 pub mod messaging;
 pub mod partition;

@@ -86,6 +86,7 @@ impl Spmc {
         if let Some(running) = pe.running.as_mut() {
             machine.park(&mut running.ctx);
             if running.partition.stop() {
+                crate::mailbox::forget(running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
             }
         }

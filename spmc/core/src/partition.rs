@@ -12,6 +12,7 @@ use crate::{
     console::LogLine,
     context::Stage2Roots,
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
+    mailbox::{Buffers, Mailbox},
     manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
     vcpu::Slot,
 };
@@ -89,6 +90,8 @@ pub struct Partition {
     pub roots: Stage2Roots,
     /// Its stage-2 tables.
     pub tables: TicketMutex<Stage2Tables>,
+    /// Its RX/TX buffers.
+    pub mailbox: Mailbox,
     /// Its execution contexts.
     pub slots: Box<[Slot]>,
     /// What it has written to the console and not ended with a new line yet, one a context.
@@ -128,6 +131,7 @@ pub struct Config {
     pub smc_whitelist_permissive: bool,
     pub roots: Stage2Roots,
     pub tables: Stage2Tables,
+    pub buffers: Option<Buffers>,
     pub slots: Vec<Slot>,
     pub version: Version,
 }
@@ -155,6 +159,7 @@ impl Partition {
             smc_whitelist_permissive: config.smc_whitelist_permissive,
             roots: config.roots,
             tables: TicketMutex::new(config.tables),
+            mailbox: Mailbox::new(config.buffers),
             slots: config.slots.into_boxed_slice(),
             log,
             version: AtomicU32::new(u32::from(config.version)),

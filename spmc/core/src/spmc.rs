@@ -9,8 +9,10 @@ use crate::{
     abi::{self, Form, FfaError, FuncId, Function, SPMC_VERSION, Version},
     addr::PageRange,
     context::Context,
+    discovery::Instance,
     id::{EndpointId, PeIndex, VcpuIndex},
     machine::{Machine, SmcRegisters},
+    mailbox::Mailbox,
     manifest::spmc::{MemoryRange, Mpidr},
     partition::Partition,
     vcpu::{Model, Slot},
@@ -125,6 +127,7 @@ pub struct Spmc {
     pub(crate) memory: PageRange,
     pub(crate) declared: Box<[MemoryRange]>,
     ipa_size: IpaSize,
+    pub(crate) normal_world_mailbox: Mailbox,
     normal_world_version: AtomicU32,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
@@ -149,6 +152,7 @@ impl Spmc {
             memory,
             declared: declared.into_boxed_slice(),
             ipa_size,
+            normal_world_mailbox: Mailbox::new(None),
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
             booted: AtomicBool::new(false),
         }
@@ -239,20 +243,37 @@ impl Spmc {
             FuncId::Run32 => self.run_from_normal_world(pe, machine),
             FuncId::Interrupt32 => secure_interrupt_in_normal_world(pe, machine),
             FuncId::Features => {
-                let result = self.features(crate::discovery::Instance::NormalWorld, &pe.normal_world);
+                let result = self.features(Instance::NormalWorld, &pe.normal_world);
                 reply(pe, result)
             }
             FuncId::IdGet => reply(pe, Ok(success(u64::from(EndpointId::NWD.as_u16())))),
             FuncId::SpmIdGet => reply(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),
             FuncId::PartitionInfoGetRegs => {
                 let asked = pe.normal_world;
-                match self.partition_info_get_regs(crate::discovery::Instance::NormalWorld, &asked) {
+                match self.partition_info_get_regs(Instance::NormalWorld, &asked) {
                     Ok(registers) => {
                         pe.normal_world = registers;
                         Action::NormalWorld
                     }
                     Err(error) => refuse(pe, error),
                 }
+            }
+            FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
+                let wide = function == FuncId::RxTxMap64;
+                let result = self.map_buffers(Instance::NormalWorld, machine, &pe.normal_world, wide);
+                reply(pe, result)
+            }
+            FuncId::RxTxUnmap => {
+                let result = self.unmap_buffers(Instance::NormalWorld, &pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::RxRelease => {
+                let result = self.release_rx(Instance::NormalWorld, &pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::PartitionInfoGet => {
+                let result = self.partition_info_get(Instance::NormalWorld, machine, &pe.normal_world);
+                reply(pe, result)
             }
             // A response that nobody waits for: responses go from partitions to the normal world only.
             FuncId::MsgSendDirectResp32 | FuncId::MsgSendDirectResp64 | FuncId::MsgSendDirectResp64_2 => {
@@ -307,8 +328,25 @@ impl Spmc {
                 Action::Run
             }
             FuncId::Features => {
-                let instance = crate::discovery::Instance::Partition(running.partition);
+                let instance = Instance::Partition(running.partition);
                 let result = self.features(instance, &running.ctx.x);
+                answer(pe, result)
+            }
+            FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
+                let wide = function == FuncId::RxTxMap64;
+                let result = self.map_buffers(Instance::Partition(running.partition), machine, &running.ctx.x, wide);
+                answer(pe, result)
+            }
+            FuncId::RxTxUnmap => {
+                let result = self.unmap_buffers(Instance::Partition(running.partition), &running.ctx.x);
+                answer(pe, result)
+            }
+            FuncId::RxRelease => {
+                let result = self.release_rx(Instance::Partition(running.partition), &running.ctx.x);
+                answer(pe, result)
+            }
+            FuncId::PartitionInfoGet => {
+                let result = self.partition_info_get(Instance::Partition(running.partition), machine, &running.ctx.x);
                 answer(pe, result)
             }
             FuncId::SpmIdGet => answer(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),

@@ -13,6 +13,7 @@ use crate::{
     boot::diagnostic,
     context::{Context, Stage2Roots},
     machine::Machine,
+    mailbox::{Buffers, from_manifest},
     manifest::{
         Report, Severity, SpmcManifest,
         partition::{
@@ -55,8 +56,8 @@ impl<'m> Builder<'m> {
             report.push(diagnostic(Severity::Error, &name, "/", property, message));
             None
         };
-        let migratable = accepted.manifest.execution_ctx_count == 1 && self.pes != 1;
-        let contexts = if migratable { 1 } else { self.pes };
+        let contexts = usize::from(accepted.execution_contexts);
+        let migratable = contexts == 1 && self.pes != 1;
         let needed = contexts.saturating_mul(CONTEXT_BYTES);
         if needed > self.heap {
             return fail(report, Some("execution-ctx-count"), "the SPMC's memory is too small for so many contexts");
@@ -77,6 +78,7 @@ impl<'m> Builder<'m> {
             non_secure: PhysAddr::new(tables.non_secure.root().0),
             vmid: self.vmid,
         };
+        let buffers = buffers(&accepted, report);
         let boot_info = boot_info(&accepted, machine, report);
         let context = |_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))));
         let vm = self.manifest.partitions.get(accepted.vm);
@@ -97,6 +99,7 @@ impl<'m> Builder<'m> {
             smc_whitelist_permissive: vm.is_some_and(|vm| vm.smc_whitelist_permissive),
             roots,
             tables,
+            buffers,
             slots: (0..contexts).map(context).collect(),
             version: manifest.ffa_version,
         }))
@@ -203,6 +206,25 @@ fn map<M: tantalum_stage2::Tlb>(
     }
 }
 
+/// The RX/TX buffers that the manifest names (`rx_tx-info`).
+fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers> {
+    let rx_tx = accepted.manifest.rx_tx?;
+    let region = |index: usize| {
+        let region = accepted.manifest.memory_regions.get(index)?;
+        let range = (*accepted.region_ranges.get(index)?)?;
+        region.access.contains(Access::READ | Access::WRITE).then_some((range, region.world))
+    };
+    let buffers = match (region(rx_tx.rx), region(rx_tx.tx)) {
+        (Some((rx, world)), Some((tx, same))) if world == same => from_manifest(rx, tx, world),
+        _ => None,
+    };
+    if buffers.is_none() {
+        let message = "expected two regions of the same size and world, readable and writable: it has no buffers";
+        report.push(diagnostic(Severity::Warning, &accepted.name, "/rx_tx-info", None, message));
+    }
+    buffers
+}
+
 /// Writes the boot information (FF-A 1.1, "Boot information protocol") and returns the register and the address to pass.
 fn boot_info<M: Machine>(
     accepted: &system::Partition,
@@ -277,7 +299,6 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, report: &mut Report)
         "other-s-interrupts-action",
         NOT_YET,
     );
-    warn(manifest.rx_tx.is_some(), "/rx_tx-info", "compatible", NOT_YET);
     warn(manifest.notification_support, "/", "notification-support", NOT_YET);
     warn(manifest.power_management != PowerManagement::empty(), "/", "power-management-messages", NOT_YET);
     warn(manifest.vm_availability != VmAvailability::empty(), "/", "vm-availability-messages", NOT_YET);

@@ -66,15 +66,7 @@ fn usable_memory(
         report.push(diagnostic(Severity::Error, &entry.name, &node, property, message));
         None
     };
-    if !entry.is_ffa_partition {
-        return refuse(Some("is_ffa_partition"), "missing: expected the property, since only FF-A partitions can be run");
-    }
-    if entry.hyp_loaded {
-        return refuse(Some("hyp_loaded"), "not supported: expected a package that the boot loader has loaded");
-    }
-    let Some(memory) = entry.memory else {
-        return refuse(Some("load_address"), "missing: expected the address that the package was loaded to");
-    };
+    let memory = entry.memory;
     if memory.overlaps(&config.spmc_memory) {
         return refuse(Some("load_address"), &format!("{memory}: overlaps the SPMC's own memory {}", config.spmc_memory));
     }

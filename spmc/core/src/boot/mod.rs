@@ -72,7 +72,10 @@ pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spm
     };
     let cpus = cpus(&manifest, config)?;
     let ipa_size = ipa_size(&manifest);
-    let accepted = system::check(&manifest, candidates, &[config.spmc_memory], &mut report);
+    let accepted = {
+        let reserved = [system::Reserved { range: config.spmc_memory, owner: "the SPMC" }];
+        system::check(&manifest, candidates, &reserved, &mut report)
+    };
     let mut builder = build::Builder::new(&manifest, cpus.len(), config.heap_bytes, ipa_size);
     let partitions: Vec<Partition> =
         accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, &mut report)).collect();
