@@ -75,7 +75,7 @@ pub enum RangeError {
 impl fmt::Display for RangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Misaligned => "not a multiple of the page size 0x1000",
+            Self::Misaligned => "is not a multiple of the page size 0x1000",
             Self::Empty => "holds no page",
             Self::OutOfRange => "ends beyond the 48-bit address space",
         })

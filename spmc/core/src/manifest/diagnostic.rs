@@ -1,11 +1,89 @@
 //! Errors and warnings about manifests, worded like a good compiler's.
 
+use crate::addr::PageRange;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::fmt::Write as _;
+use uuid::Uuid;
 
 /// Most diagnostics kept of one [`Report`]; what is beyond is only counted.
 pub const MAX_DIAGNOSTICS: usize = 64;
+
+/// Most characters of a name or string that are shown.
+pub(super) const MAX_TEXT: usize = 48;
+
+/// Most cells of a value that are shown.
+const MAX_CELLS: usize = 8;
+
+/// Text from a manifest: cut at [`MAX_TEXT`] characters, with `?` for what is not printable ASCII, so that it can neither
+/// flood nor control a console.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a>(pub(super) &'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars().take(MAX_TEXT) {
+            f.write_char(if matches!(character, ' '..='~') { character } else { '?' })?;
+        }
+        if self.0.len() > MAX_TEXT { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+/// A value as a diagnostic shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    /// The bytes of a property, shown as its source may have been: a string, cells or bytes.
+    Raw(&'a [u8]),
+    /// A number in hexadecimal.
+    Hex(u64),
+    /// A number in decimal.
+    Dec(u64),
+    /// A range of pages.
+    Range(PageRange),
+    /// A UUID.
+    Uuid(Uuid),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw(bytes) => write_raw(f, bytes),
+            Self::Hex(number) => write!(f, "{number:#x}"),
+            Self::Dec(number) => write!(f, "{number}"),
+            Self::Range(range) => write!(f, "{range}"),
+            Self::Uuid(uuid) => write!(f, "{uuid}"),
+        }
+    }
+}
+
+fn write_raw(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    if bytes.is_empty() {
+        return f.write_str("(no value)");
+    }
+    if let Some((0, text)) = bytes.split_last()
+        && !text.is_empty()
+        && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Ok(text) = core::str::from_utf8(text)
+    {
+        return write!(f, "\"{}\"", Text(text));
+    }
+    let (cells, rest) = bytes.as_chunks::<4>();
+    let (open, close, count) = if rest.is_empty() { ('<', '>', cells.len()) } else { ('[', ']', bytes.len()) };
+    f.write_char(open)?;
+    for index in 0..count.min(MAX_CELLS) {
+        let space = if index == 0 { "" } else { " " };
+        match (rest.is_empty(), cells.get(index), bytes.get(index)) {
+            (true, Some(cell), _) => write!(f, "{space}{:#x}", u32::from_be_bytes(*cell))?,
+            (_, _, Some(byte)) => write!(f, "{space}{byte:02x}")?,
+            _ => {}
+        }
+    }
+    if count > MAX_CELLS {
+        f.write_str(" ...")?;
+    }
+    f.write_char(close)
+}
 
 /// Whether a diagnostic leaves its partition out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,14 +160,27 @@ impl Report {
 
     /// Adds a diagnostic; beyond [`MAX_DIAGNOSTICS`] it is only counted.
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        if self.is_full() {
+            self.count(diagnostic.severity);
+            return;
+        }
         if diagnostic.severity == Severity::Error {
             self.errors = self.errors.saturating_add(1);
         }
-        if self.entries.len() < MAX_DIAGNOSTICS {
-            self.entries.push(diagnostic);
-        } else {
-            self.dropped = self.dropped.saturating_add(1);
+        self.entries.push(diagnostic);
+    }
+
+    /// Whether a further diagnostic is only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_DIAGNOSTICS
+    }
+
+    /// Counts a diagnostic that is not kept.
+    pub(super) fn count(&mut self, severity: Severity) {
+        if severity == Severity::Error {
+            self.errors = self.errors.saturating_add(1);
         }
+        self.dropped = self.dropped.saturating_add(1);
     }
 
     /// The diagnostics, in the order in which they were found.

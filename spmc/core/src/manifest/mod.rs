@@ -23,10 +23,14 @@
 )]
 
 pub mod diagnostic;
+mod nearest;
 pub mod package;
 pub mod partition;
 pub mod spmc;
 pub mod system;
+mod tree;
+
+use arm_ffa::Version;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use package::Package;
@@ -34,5 +38,8 @@ pub use partition::PartitionManifest;
 pub use spmc::SpmcManifest;
 
 /// Largest device tree that is read, in bytes. TF-A gives the SPMC's manifest one page, and the manifests of today's
-/// partitions are some 2 KiB; the bound keeps the time that a malicious blob can take small.
-pub const MAX_DTB_BYTES: usize = 64 * 1024;
+/// partitions are some 2 KiB; the bound keeps small what a malicious blob can take in time and in heap.
+pub const MAX_DTB_BYTES: usize = 32 * 1024;
+
+/// The FF-A version that the SPMC implements. A partition may expect this one or an older one of the same major version.
+pub const FFA_VERSION: Version = Version(1, 2);

@@ -1,10 +1,25 @@
 //! The header of a partition's package, as TF-A's `tools/sptool` writes it.
+//!
+//! 24 bytes, little endian: the magic `SPKG`, the version, offset and size of the manifest, offset and size of the image.
+//! Offsets count from the header, which lies at the partition's load address.
+//!
+//! * Version 1: the manifest follows the header directly.
+//! * Version 2: manifest and image begin on page boundaries, in this order, and what is left between the header and the
+//!   manifest is for boot information.
 
-use super::Report;
-use alloc::string::String;
+use super::diagnostic::Value;
+use super::tree::{Path, Sink};
+use super::{MAX_DTB_BYTES, Report};
+use crate::addr::{PAGE_SIZE, is_page_aligned};
 
 /// Bytes of a package header: all that has to be copied in to call [`Package::parse`].
 pub const HEADER_BYTES: usize = 24;
+
+/// Offset of the room for boot information in a version 2 package: after the header, 16-byte aligned.
+const BOOT_INFO_OFFSET: u64 = 32;
+
+/// Smallest device tree: header, terminator of the reservations, empty root.
+const MIN_DTB_BYTES: u64 = 72;
 
 /// A range of bytes within a partition's memory, relative to its load address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,29 +30,120 @@ pub struct ByteRange {
     pub bytes: u64,
 }
 
-/// Where the parts of a partition's package lie in its memory. All of them are within the partition's memory and do not
-/// overlap.
+impl ByteRange {
+    /// Offset of the first byte after the range. Cannot overflow: a header has 32-bit offsets and sizes.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
+}
+
+/// Where the parts of a partition's package lie in its memory. All of them are within the partition's memory, none is
+/// empty, and they do not overlap each other or the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
     /// Version of the package format: 1 or 2.
     pub version: u32,
-    /// The partition's manifest, a device tree.
+    /// The partition's manifest, a device tree of at most [`MAX_DTB_BYTES`].
     pub manifest: ByteRange,
-    /// The partition's image. In a version 1 package and in a version 2 package alike the load address is that of the
-    /// package, and `entrypoint-offset` counts from there.
+    /// The partition's image. `entrypoint-offset` counts from the load address, which is the package's, not from here.
     pub image: ByteRange,
-    /// Room for boot information between header and manifest (version 2 only): from the first page boundary after the
-    /// header to the manifest.
+    /// Room for boot information between header and manifest; version 2 only.
     pub boot_info: Option<ByteRange>,
 }
 
 impl Package {
-    /// Reads the header of the package of `partition`, which lies at the start of `mem_size` bytes of memory.
+    /// Reads `header`, the first [`HEADER_BYTES`] of the package of `partition`, which lies at the start of `mem_size`
+    /// bytes of memory.
     ///
     /// Returns `None` after adding at least one error to `report`.
     #[must_use]
     pub fn parse(partition: &str, header: &[u8], mem_size: u64, report: &mut Report) -> Option<Self> {
-        let _ = (partition, header, mem_size, report, String::new());
-        None
+        let mut sink = Sink::new(Some(partition), report);
+        let Some([magic, version, words @ ..]) = header_words(header) else {
+            sink.error(PACKAGE.here(), format_args!("expected a header of {HEADER_BYTES} bytes"));
+            return None;
+        };
+        if magic != u32::from_le_bytes(*b"SPKG") {
+            sink.error(
+                PACKAGE.property("magic").hex(magic.into()),
+                format_args!("expected \"SPKG\" (0x474b5053) at the load address; was a package loaded there?"),
+            );
+            return None;
+        }
+        if !matches!(version, 1 | 2) {
+            sink.error(PACKAGE.property("version").dec(version.into()), format_args!("expected 1 or 2"));
+            return None;
+        }
+        let [pm_offset, pm_size, img_offset, img_size] = words.map(u64::from);
+        let package = Self {
+            version,
+            manifest: ByteRange { offset: pm_offset, bytes: pm_size },
+            image: ByteRange { offset: img_offset, bytes: img_size },
+            boot_info: (version == 2).then_some(ByteRange {
+                offset: BOOT_INFO_OFFSET,
+                bytes: pm_offset.saturating_sub(BOOT_INFO_OFFSET),
+            }),
+        };
+        package.check_manifest(&mut sink);
+        package.check_image(mem_size, &mut sink);
+        if sink.failed() { None } else { Some(package) }
     }
+
+    fn check_manifest(&self, sink: &mut Sink<'_>) {
+        let offset = PACKAGE.property("pm_offset").hex(self.manifest.offset);
+        let size = PACKAGE.property("pm_size").hex(self.manifest.bytes);
+        match self.version {
+            1 if self.manifest.offset < HEADER_BYTES as u64 => {
+                sink.error(offset, format_args!("expected {HEADER_BYTES:#x} or more, after the header"));
+            }
+            2 if self.manifest.offset < PAGE_SIZE || !is_page_aligned(self.manifest.offset) => {
+                sink.error(offset, format_args!("expected a multiple of the page size 0x1000, not 0"));
+            }
+            _ => {}
+        }
+        if self.manifest.bytes < MIN_DTB_BYTES {
+            sink.error(size, format_args!("expected at least {MIN_DTB_BYTES:#x}, the smallest device tree"));
+        } else if self.manifest.bytes > MAX_DTB_BYTES as u64 {
+            sink.error(size, format_args!("expected at most {MAX_DTB_BYTES:#x}"));
+        }
+    }
+
+    fn check_image(&self, mem_size: u64, sink: &mut Sink<'_>) {
+        let offset = PACKAGE.property("img_offset").hex(self.image.offset);
+        let size = PACKAGE.property("img_size").hex(self.image.bytes);
+        if self.version == 2 && !is_page_aligned(self.image.offset) {
+            sink.error(offset, format_args!("expected a multiple of the page size 0x1000"));
+        }
+        if self.image.offset < self.manifest.end() {
+            sink.error(offset, format_args!("expected {:#x} or more, after the manifest", self.manifest.end()));
+        }
+        if self.image.bytes == 0 {
+            sink.error(size, format_args!("expected an image that is not empty"));
+        } else if self.image.end() > mem_size {
+            sink.error(
+                size,
+                format_args!(
+                    "image ends at {:#x} from the load address: expected within the partition's mem_size {mem_size:#x}",
+                    self.image.end()
+                ),
+            );
+        }
+        if self.manifest.end() > mem_size {
+            sink.error(
+                PACKAGE.property("pm_offset").value(Value::Hex(self.manifest.offset)),
+                format_args!("manifest ends beyond the partition's mem_size {mem_size:#x}"),
+            );
+        }
+    }
+}
+
+/// Where errors about a package are said to be.
+const PACKAGE: Path<'static> = Path::PACKAGE;
+
+/// The six words of a header; `None` when it is too short.
+fn header_words(header: &[u8]) -> Option<[u32; 6]> {
+    let (words, _) = header.get(..HEADER_BYTES)?.as_chunks::<4>();
+    let words: &[[u8; 4]; 6] = words.try_into().ok()?;
+    Some(words.map(u32::from_le_bytes))
 }

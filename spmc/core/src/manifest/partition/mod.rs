@@ -1,14 +1,22 @@
 //! A partition's manifest: the FF-A manifest binding of TF-A (`docs/components/ffa-manifest-binding.rst`), forms 1.0
 //! and 1.1, with the properties that Hafnium, OP-TEE and TF-A's EL3 SPMC added to it.
 
+mod regions;
+mod root;
+mod services;
+
 use super::Report;
+use super::tree::{Node, Sink};
 use crate::addr::{PageRange, PhysAddr, World};
 use crate::id::SpId;
 use alloc::string::String;
 use alloc::vec::Vec;
 use arm_ffa::Version;
+use core::fmt;
 use uuid::Uuid;
 
+/// Longest `description`, in characters.
+pub const MAX_DESCRIPTION: usize = 255;
 /// Most services (UUIDs) of one partition.
 pub const MAX_SERVICES: usize = 64;
 /// Most memory regions, and most device regions, of one partition.
@@ -309,15 +317,22 @@ pub enum Trigger {
     Level,
 }
 
-/// Class of an interrupt.
+/// Class of a device's interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterruptKind {
-    /// Software generated, INTID 0-15.
-    Sgi,
     /// Private to a PE, INTID 16-31 (extended 1056-1119).
     Ppi,
     /// Shared, INTID 32-1019 (extended 4096-5119).
     Spi,
+}
+
+impl fmt::Display for InterruptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ppi => "PPI",
+            Self::Spi => "SPI",
+        })
+    }
 }
 
 impl PartitionManifest {
@@ -326,8 +341,9 @@ impl PartitionManifest {
     /// Returns `None` after adding at least one error to `report`.
     #[must_use]
     pub fn parse(name: &str, blob: &[u8], report: &mut Report) -> Option<Self> {
-        let _ = (name, blob, report);
-        None
+        let mut sink = Sink::new(Some(name), report);
+        let root = Node::root(blob, &mut sink)?;
+        root::parse(&root, &mut sink)
     }
 
     /// The messaging methods of all services together.

@@ -1,11 +1,16 @@
 //! The SPMC's own manifest: compatible with `arm,ffa-core-manifest-1.0`, in the layout of TF-A's and Hafnium's users.
 
+mod root;
+mod vms;
+
 use super::Report;
-use crate::addr::{PageRange, PhysAddr};
-use crate::id::SpId;
+use super::tree::{Node, Sink};
+use crate::addr::{PageRange, PhysAddr, World};
+use crate::id::{EndpointId, SpId};
 use alloc::string::String;
 use alloc::vec::Vec;
 use arm_ffa::Version;
+use core::fmt;
 
 /// Most `vmN` nodes that are read.
 pub const MAX_PARTITIONS: usize = 256;
@@ -23,7 +28,7 @@ pub const MAX_GIC_REGIONS: usize = 64;
 pub struct SpmcManifest {
     /// `/attribute`: what the SPMD was told about the SPMC.
     pub attribute: Attribute,
-    /// `/hypervisor/vmN`, in order of N.
+    /// `/hypervisor/vmN`, in order of N. One that is wrong is left out, with an error.
     pub partitions: Vec<VmEntry>,
     /// `/cpus/*`: MPIDRs in the order of the nodes, which by Hafnium's convention is the boot CPU first. Not empty, no
     /// duplicates.
@@ -38,12 +43,12 @@ pub struct SpmcManifest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
     /// `spmc_id`. Always 0x8000.
-    pub spmc_id: u16,
+    pub spmc_id: EndpointId,
     /// `maj_ver` and `min_ver`: the FF-A version that the SPMD shows for the SPMC.
     pub version: Version,
     /// `load_address`: base of the SPMC's image.
     pub load_address: Option<PhysAddr>,
-    /// `binary_size`: bytes of the SPMC's image, page aligned or not.
+    /// `binary_size`: bytes from `load_address` that the SPMD takes to be the SPMC's.
     pub binary_size: Option<u64>,
     /// `entrypoint`. The SPMD does not use it.
     pub entrypoint: Option<PhysAddr>,
@@ -70,24 +75,17 @@ impl Mpidr {
     }
 }
 
-/// One `/hypervisor/vmN` node.
+/// One `/hypervisor/vmN` node. All of them have `is_ffa_partition`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmEntry {
     /// N of `vmN`, at least 1.
     pub number: u16,
     /// The partition's id: 0x8000 + N.
     pub id: SpId,
-    /// `debug_name`, at most 63 printable characters.
+    /// `debug_name`, 1 to 63 printable characters.
     pub name: String,
-    /// `is_ffa_partition`.
-    pub is_ffa_partition: bool,
-    /// `hyp_loaded`: there is no package, the SPMC is to load the partition itself.
-    pub hyp_loaded: bool,
-    /// `load_address` and `mem_size`: the partition's memory, package at its start. `None` when there is no
-    /// `load_address` (its manifest must have one then).
-    pub memory: Option<PageRange>,
-    /// `mem_size` in bytes, a multiple of the page size.
-    pub mem_size: u64,
+    /// `load_address` and `mem_size`: the partition's memory, its package at the start.
+    pub memory: PageRange,
     /// `vcpu_count`.
     pub vcpu_count: Option<u16>,
     /// `smc_whitelist`: SMC function ids that the partition may call and that are passed on to EL3.
@@ -107,6 +105,58 @@ pub enum MemoryKind {
     DeviceMemory,
     /// `ns-device-memory`: non-secure devices.
     NsDeviceMemory,
+}
+
+impl MemoryKind {
+    /// The kind of which the memory regions of `world` are.
+    #[must_use]
+    pub const fn memory(world: World) -> Self {
+        match world {
+            World::Secure => Self::Memory,
+            World::NonSecure => Self::NsMemory,
+        }
+    }
+
+    /// The kind of which the device regions of `world` are.
+    #[must_use]
+    pub const fn device(world: World) -> Self {
+        match world {
+            World::Secure => Self::DeviceMemory,
+            World::NonSecure => Self::NsDeviceMemory,
+        }
+    }
+
+    /// Which world it belongs to.
+    #[must_use]
+    pub const fn world(self) -> World {
+        match self {
+            Self::Memory | Self::DeviceMemory => World::Secure,
+            Self::NsMemory | Self::NsDeviceMemory => World::NonSecure,
+        }
+    }
+
+    /// The kind that `device_type` calls `name`.
+    fn from_device_type(name: &str) -> Option<Self> {
+        match name {
+            "memory" => Some(Self::Memory),
+            "ns-memory" => Some(Self::NsMemory),
+            "device-memory" => Some(Self::DeviceMemory),
+            "ns-device-memory" => Some(Self::NsDeviceMemory),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for MemoryKind {
+    /// The value of `device_type`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::NsMemory => "ns-memory",
+            Self::DeviceMemory => "device-memory",
+            Self::NsDeviceMemory => "ns-device-memory",
+        })
+    }
 }
 
 /// A range of one `memory@...` node.
@@ -133,8 +183,9 @@ impl SpmcManifest {
     /// Returns `None` after adding at least one error to `report`: the SPMC cannot boot.
     #[must_use]
     pub fn parse(blob: &[u8], report: &mut Report) -> Option<Self> {
-        let _ = (blob, report);
-        None
+        let mut sink = Sink::new(None, report);
+        let root = Node::root(blob, &mut sink)?;
+        root::parse(&root, &mut sink)
     }
 
     /// The ranges of memory of one kind.

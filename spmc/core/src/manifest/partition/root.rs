@@ -1,0 +1,510 @@
+//! The properties and nodes directly in a partition's manifest.
+
+use super::regions::{self, Devices, Memories};
+use super::services::{self, Uuids};
+use super::{
+    AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MessagingMethod, NsInterruptsAction,
+    OtherSInterruptsAction, PartitionManifest, PowerManagement, RunTimeModel, RxTx, SriPolicy, VmAvailability,
+};
+use crate::addr::PhysAddr;
+use crate::id::SpId;
+use crate::manifest::FFA_VERSION;
+use crate::manifest::tree::{Node, Path, Prop, Sink, to_u16};
+use alloc::string::String;
+use alloc::vec::Vec;
+use arm_ffa::Version;
+
+/// Names of the root's properties, to find the one that a misspelt one was meant to be.
+pub(super) const PROPERTIES: &[&str] = &[
+    "compatible",
+    "ffa-version",
+    "uuid",
+    "id",
+    "auxiliary-id",
+    "description",
+    "execution-ctx-count",
+    "exception-level",
+    "execution-state",
+    "load-address",
+    "entrypoint-offset",
+    "xlat-granule",
+    "boot-order",
+    "messaging-method",
+    "managed-exit",
+    "managed-exit-virq",
+    "ns-interrupts-action",
+    "other-s-interrupts-action",
+    "sri-interrupts-policy",
+    "notification-support",
+    "has-primary-scheduler",
+    "run-time-model",
+    "time-slice-mem",
+    "gp-register-num",
+    "stream-endpoint-ids",
+    "power-management-messages",
+    "vm-availability-messages",
+    "lifecycle-support",
+    "abort-action",
+    "live-activation-support",
+];
+
+/// Names of the root's nodes.
+const NODES: &[&str] = &["boot-info", "device-regions", "memory-regions", "rx_tx-info", "services"];
+
+/// The highest messaging bits need FF-A 1.2.
+const DIRECT_REQ2: MessagingMethod = MessagingMethod::DIRECT_REQ2_RECEIVE.union(MessagingMethod::DIRECT_REQ2_SEND);
+
+/// Which properties the root had that exclude or require one another; the rest goes into the manifest directly.
+#[derive(Default)]
+struct Seen<'a> {
+    compatible: Option<Prop<'a>>,
+    binding: Option<Version>,
+    ffa_version: Option<Version>,
+    uuid: Option<Prop<'a>>,
+    messaging_method: Option<Prop<'a>>,
+    execution_ctx_count: Option<u16>,
+    exception_level: Option<ExceptionLevel>,
+    execution_state: Option<()>,
+    managed_exit: bool,
+    ns_interrupts_action: Option<NsInterruptsAction>,
+    rx_tx: Option<(u32, u32)>,
+    services: Option<Uuids>,
+    present: Present,
+}
+
+/// Mandatory properties that were there, whatever their value: one that is wrong is not reported as missing too.
+#[derive(Default)]
+struct Present {
+    ffa_version: bool,
+    execution_ctx_count: bool,
+    exception_level: bool,
+    execution_state: bool,
+}
+
+/// Reads the manifest whose root is `root`. `None` after at least one error.
+pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<PartitionManifest> {
+    let mut manifest = PartitionManifest::default();
+    let mut seen = Seen::default();
+    for property in root.properties() {
+        if !identity(&property, &mut manifest, &mut seen, sink) && !behaviour(&property, &mut manifest, &mut seen, sink) {
+            foreign(&property, sink);
+        }
+    }
+    binding(root, &mut seen, sink);
+    let mut memories = Memories::default();
+    let mut devices = Devices::default();
+    for node in root.children() {
+        match node.name() {
+            "memory-regions" => memories.read(&node, sink),
+            "device-regions" => devices.read(&node, sink),
+            "services" => seen.services = services::read_node(&node, sink),
+            "boot-info" => manifest.boot_info = boot_info(&node, sink),
+            "rx_tx-info" | "rx-tx-buffer" => seen.rx_tx = rx_tx(&node, sink),
+            "__symbols__" | "__fixups__" | "__local_fixups__" => {}
+            _ => node.unknown(sink, NODES),
+        }
+    }
+    mandatory(&mut manifest, &seen, sink);
+    manifest.services = services::pair(seen.uuid, seen.messaging_method, seen.services.take(), seen.binding, sink);
+    manifest.rx_tx = seen.rx_tx.and_then(|handles| memories.rx_tx(handles, sink));
+    manifest.memory_regions = memories.regions;
+    manifest.device_regions = devices.finish(sink);
+    relations(&mut manifest, &seen, sink);
+    if sink.failed() { None } else { Some(manifest) }
+}
+
+/// `compatible`.
+fn binding(root: &Node<'_>, seen: &mut Seen<'_>, sink: &mut Sink<'_>) {
+    const V1_0: &str = "arm,ffa-manifest-1.0";
+    const V1_1: &str = "arm,ffa-manifest-1.1";
+    match seen.compatible {
+        Some(property) if property.is_string(V1_1) => seen.binding = Some(Version(1, 1)),
+        Some(property) if property.is_string(V1_0) => seen.binding = Some(Version(1, 0)),
+        Some(property) => sink.error(property.at(), format_args!("expected \"{V1_0}\" or \"{V1_1}\"")),
+        None => sink.error(
+            root.path.property("compatible"),
+            format_args!("missing, expected \"{V1_0}\" or \"{V1_1}\""),
+        ),
+    }
+}
+
+/// Properties that say what the partition is. Returns whether `property` is one of them.
+fn identity<'a>(
+    property: &Prop<'a>,
+    manifest: &mut PartitionManifest,
+    seen: &mut Seen<'a>,
+    sink: &mut Sink<'_>,
+) -> bool {
+    match property.name() {
+        "compatible" => seen.compatible = Some(*property),
+        "ffa-version" => {
+            seen.present.ffa_version = true;
+            seen.ffa_version = property.hex(sink, ffa_version, "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)");
+        }
+        "uuid" => seen.uuid = Some(*property),
+        "messaging-method" => seen.messaging_method = Some(*property),
+        "id" => manifest.id = id(property, sink),
+        "auxiliary-id" => manifest.auxiliary_ids = auxiliary_ids(property, sink),
+        "stream-endpoint-ids" => {
+            if let Some(ids) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") {
+                manifest.stream_endpoint_ids = ids.map(|[id]| id).collect();
+            }
+        }
+        "description" => manifest.description = property.string(sink, MAX_DESCRIPTION).map(String::from),
+        "execution-ctx-count" => {
+            seen.present.execution_ctx_count = true;
+            seen.execution_ctx_count =
+                property.dec(sink, |count| to_u16(count).filter(|count| *count != 0), "1, or the number of PEs (at most 65535)");
+        }
+        "exception-level" => {
+            seen.present.exception_level = true;
+            seen.exception_level = property.dec(sink, exception_level, "1 (S-EL0) or 2 (S-EL1)");
+        }
+        "execution-state" => {
+            seen.present.execution_state = true;
+            seen.execution_state = property.dec(sink, zero, "0 (AArch64)");
+        }
+        "load-address" => {
+            manifest.load_address = property.hex(sink, page_address, "a page-aligned address (multiple of 0x1000)");
+        }
+        "entrypoint-offset" => {
+            let instruction = |offset: u64| offset.is_multiple_of(4).then_some(offset);
+            manifest.entrypoint_offset = property.hex(sink, instruction, "a multiple of 4").unwrap_or(0);
+        }
+        "xlat-granule" => {
+            let _ = property.dec(sink, zero, "0 (4 KiB)");
+        }
+        "boot-order" => manifest.boot_order = property.dec(sink, to_u16, "0 to 65535"),
+        _ => return false,
+    }
+    true
+}
+
+/// Properties that say what the partition does and wants. Returns whether `property` is one of them.
+fn behaviour(
+    property: &Prop<'_>,
+    manifest: &mut PartitionManifest,
+    seen: &mut Seen<'_>,
+    sink: &mut Sink<'_>,
+) -> bool {
+    match property.name() {
+        "managed-exit" => seen.managed_exit = property.flag(sink),
+        "managed-exit-virq" => manifest.managed_exit_virq = property.flag(sink),
+        "ns-interrupts-action" => seen.ns_interrupts_action = ns_interrupts_action(property, sink),
+        "other-s-interrupts-action" => manifest.other_s_interrupts_action = other_s_action(property, sink),
+        "sri-interrupts-policy" => {
+            let policy = |bits| u8::try_from(bits).ok().and_then(SriPolicy::from_bits);
+            let expected = "bits 0 (waiting) and 1 (entry to waiting) only";
+            manifest.sri_policy = property.hex(sink, policy, expected).unwrap_or_default();
+        }
+        "notification-support" => manifest.notification_support = property.flag(sink),
+        "has-primary-scheduler" => manifest.has_primary_scheduler = property.flag(sink),
+        "time-slice-mem" => manifest.time_slice_mem = property.flag(sink),
+        "run-time-model" => manifest.run_time_model = run_time_model(property, sink),
+        "gp-register-num" => {
+            let register = |number| u8::try_from(number).ok().filter(|number| *number <= 3);
+            manifest.gp_register_num = property.dec(sink, register, "0 to 3 (x0 to x3)");
+        }
+        "power-management-messages" => manifest.power_management = power_management(property, sink),
+        "vm-availability-messages" => {
+            let events = |bits| u8::try_from(bits).ok().and_then(VmAvailability::from_bits);
+            let expected = "bits 0 (VM created) and 1 (VM destroyed) only";
+            manifest.vm_availability = property.hex(sink, events, expected).unwrap_or_default();
+        }
+        "lifecycle-support" => manifest.lifecycle_support = property.flag(sink),
+        "live-activation-support" => manifest.live_activation_support = property.flag(sink),
+        "abort-action" => manifest.abort_action = abort_action(property, sink),
+        _ => return false,
+    }
+    true
+}
+
+/// Properties that other SPMCs read and that have no meaning here, and unknown ones.
+fn foreign(property: &Prop<'_>, sink: &mut Sink<'_>) {
+    match property.name() {
+        "mem-size" | "elf-format" | "load-flags" | "arm,tpm_event_log" | "arm,hw-features" => {
+            sink.warn(property.place(), format_args!("OP-TEE's own property, has no effect here"));
+        }
+        "image-size" => sink.warn(
+            property.place(),
+            format_args!("no effect here: mem_size of the SPMC manifest says how much memory the partition has"),
+        ),
+        "live-activation-register" | "image-uuid" | "live-state-buffer-info" => {
+            sink.warn(property.place(), format_args!("live activation is not supported, no effect"));
+        }
+        _ => property.unknown(sink, PROPERTIES),
+    }
+}
+
+fn zero(value: u64) -> Option<()> {
+    (value == 0).then_some(())
+}
+
+fn page_address(value: u64) -> Option<PhysAddr> {
+    let address = PhysAddr::new(value);
+    address.is_page_aligned().then_some(address)
+}
+
+fn ffa_version(value: u64) -> Option<Version> {
+    let version = u32::try_from(value).ok().and_then(|value| Version::try_from(value).ok())?;
+    version.is_compatible_to(FFA_VERSION).then_some(version)
+}
+
+fn exception_level(value: u64) -> Option<ExceptionLevel> {
+    match value {
+        1 => Some(ExceptionLevel::SEl0),
+        2 => Some(ExceptionLevel::SEl1),
+        _ => None,
+    }
+}
+
+fn ns_interrupts_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<NsInterruptsAction> {
+    let action = |value| match value {
+        0 => Some(NsInterruptsAction::Queued),
+        1 => Some(NsInterruptsAction::ManagedExit),
+        2 => Some(NsInterruptsAction::Signaled),
+        _ => None,
+    };
+    property.dec(sink, action, "0 (queued), 1 (managed exit) or 2 (signaled)")
+}
+
+fn other_s_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> OtherSInterruptsAction {
+    let action = |value| match value {
+        0 => Some(OtherSInterruptsAction::Queued),
+        1 => Some(OtherSInterruptsAction::Signaled),
+        _ => None,
+    };
+    property.dec(sink, action, "0 (queued) or 1 (signaled)").unwrap_or_default()
+}
+
+fn run_time_model(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<RunTimeModel> {
+    let model = |value| match value {
+        0 => Some(RunTimeModel::RunToCompletion),
+        1 => Some(RunTimeModel::Preemptible),
+        _ => None,
+    };
+    property.dec(sink, model, "0 (run to completion) or 1 (preemptible)")
+}
+
+fn abort_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<AbortAction> {
+    let action = |value| match value {
+        0 => Some(AbortAction::Stop),
+        1 => Some(AbortAction::Destroy),
+        2 => Some(AbortAction::Restart),
+        3 => Some(AbortAction::Propagate),
+        _ => None,
+    };
+    property.dec(sink, action, "0 (stop), 1 (destroy), 2 (restart) or 3 (propagate)")
+}
+
+/// `power-management-messages`. Hafnium ignores bits that it does not know, so unknown ones only get a warning.
+fn power_management(property: &Prop<'_>, sink: &mut Sink<'_>) -> PowerManagement {
+    let Some(bits) = property.number(sink) else { return PowerManagement::empty() };
+    let known = PowerManagement::from_bits_truncate(u8::try_from(bits & 0xff).unwrap_or(0));
+    if u64::from(known.bits()) != bits {
+        sink.warn(
+            property.place().hex(bits),
+            format_args!("expected bits 0 (off), 1 (suspend) and 2 (resume) only; the others are ignored"),
+        );
+    }
+    known
+}
+
+/// `id`. Manifests for other SPMCs hold numbers here that are no secure ids: only worth a warning, as ids follow from the
+/// SPMC manifest anyway.
+fn id(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<SpId> {
+    let number = property.number(sink)?;
+    let id = to_u16(number).and_then(SpId::new);
+    if id.is_none() {
+        sink.warn(property.place().hex(number), format_args!("expected 0x8001 to 0xffbf; ignored"));
+    }
+    id
+}
+
+fn auxiliary_ids(property: &Prop<'_>, sink: &mut Sink<'_>) -> Vec<u16> {
+    let Some(cells) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") else { return Vec::new() };
+    let mut ids = Vec::with_capacity(cells.len());
+    for [cell] in cells {
+        match u16::try_from(cell) {
+            Ok(id) => ids.push(id),
+            Err(_) => sink.error(property.place().hex(cell.into()), format_args!("expected ids of 16 bits")),
+        }
+    }
+    ids
+}
+
+/// The `boot-info` node.
+fn boot_info(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<BootInfo> {
+    let mut compatible = None;
+    let mut info = BootInfo::default();
+    for property in node.properties() {
+        match property.name() {
+            "compatible" => compatible = Some(property),
+            "ffa_manifest" => info.ffa_manifest = property.flag(sink),
+            "hob_list" => info.hob_list = property.flag(sink),
+            _ => property.unknown(sink, &["ffa_manifest", "hob_list"]),
+        }
+    }
+    node.no_children(sink);
+    node.check_compatible(compatible, "arm,ffa-manifest-boot-info", sink).then_some(info)
+}
+
+/// The `rx_tx-info` node: the phandles of the RX and the TX buffer.
+fn rx_tx(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<(u32, u32)> {
+    let mut compatible = None;
+    let (mut rx, mut tx) = (None, None);
+    for property in node.properties() {
+        let handle = |number| u32::try_from(number).ok();
+        match property.name() {
+            "compatible" => compatible = Some(property),
+            "rx-buffer" => rx = Some(property.hex(sink, handle, "a phandle")?),
+            "tx-buffer" => tx = Some(property.hex(sink, handle, "a phandle")?),
+            _ => property.unknown(sink, &["rx-buffer", "tx-buffer"]),
+        }
+    }
+    node.no_children(sink);
+    for (name, found) in [("rx-buffer", rx), ("tx-buffer", tx)] {
+        if found.is_none() {
+            sink.error(node.path.property(name), format_args!("missing, expected the phandle of a memory region"));
+        }
+    }
+    let compatible = node.check_compatible(compatible, "arm,ffa-manifest-rx_tx-buffer", sink);
+    rx.zip(tx).filter(|_| compatible)
+}
+
+/// Takes over the mandatory properties and reports those that are missing.
+fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
+    let present = &seen.present;
+    for (found, name, expected) in [
+        (present.ffa_version, "ffa-version", "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)"),
+        (present.execution_ctx_count, "execution-ctx-count", "1 or the number of PEs"),
+        (present.exception_level, "exception-level", "1 (S-EL0) or 2 (S-EL1)"),
+        (present.execution_state, "execution-state", "0 (AArch64)"),
+    ] {
+        if !found {
+            sink.error(Path::ROOT.property(name), format_args!("missing, expected {expected}"));
+        }
+    }
+    manifest.binding = seen.binding.unwrap_or(manifest.binding);
+    manifest.ffa_version = seen.ffa_version.unwrap_or(manifest.ffa_version);
+    manifest.execution_ctx_count = seen.execution_ctx_count.unwrap_or(manifest.execution_ctx_count);
+    manifest.exception_level = seen.exception_level.unwrap_or(manifest.exception_level);
+    manifest.ns_interrupts_action = match (seen.ns_interrupts_action, seen.managed_exit) {
+        (Some(action), _) => action,
+        (None, true) => NsInterruptsAction::ManagedExit,
+        (None, false) => NsInterruptsAction::default(),
+    };
+}
+
+/// Rules between properties.
+fn relations(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
+    let at = |name| Path::ROOT.property(name);
+    if seen.managed_exit && seen.ns_interrupts_action.is_some_and(|action| action != NsInterruptsAction::ManagedExit) {
+        sink.warn(at("managed-exit"), format_args!("ignored: ns-interrupts-action says otherwise"));
+    }
+    if manifest.other_s_interrupts_action == OtherSInterruptsAction::Queued
+        && manifest.ns_interrupts_action != NsInterruptsAction::Queued
+    {
+        sink.error(
+            at("other-s-interrupts-action").dec(0),
+            format_args!("expected 1 (signaled), or ns-interrupts-action = 0 (queued) as well"),
+        );
+    }
+    if let (Some(version), true) = (seen.ffa_version, manifest.messaging().intersects(DIRECT_REQ2)) {
+        if version < Version(1, 2) {
+            sink.error(
+                at("ffa-version").hex(u32::from(version).into()),
+                format_args!("expected 0x10002, as messaging-method has bits 9 or 10 (FFA_MSG_SEND_DIRECT_REQ2)"),
+            );
+        }
+    }
+    if manifest.exception_level == ExceptionLevel::SEl0 {
+        s_el0(manifest, sink);
+    }
+    if manifest.abort_action.is_some() && !manifest.lifecycle_support {
+        sink.error(at("abort-action"), format_args!("expected lifecycle-support as well"));
+    }
+    if sink.failed() {
+        return;
+    }
+    match (manifest.gp_register_num, manifest.boot_info) {
+        (Some(register), None) => sink.warn(
+            at("gp-register-num").dec(register.into()),
+            format_args!("no effect: there is no boot-info node that says what to pass"),
+        ),
+        (None, Some(_)) => sink.warn(
+            Path::ROOT.join("boot-info").here(),
+            format_args!("no effect: there is no gp-register-num that says in which register"),
+        ),
+        _ => {}
+    }
+}
+
+/// What an S-EL0 partition cannot have.
+fn s_el0(manifest: &mut PartitionManifest, sink: &mut Sink<'_>) {
+    let at = |name| Path::ROOT.property(name);
+    if manifest.execution_ctx_count != 1 {
+        sink.error(
+            at("execution-ctx-count").dec(manifest.execution_ctx_count.into()),
+            format_args!("expected 1 for an S-EL0 partition"),
+        );
+    }
+    if manifest.ns_interrupts_action == NsInterruptsAction::ManagedExit {
+        sink.error(
+            at("ns-interrupts-action").dec(1),
+            format_args!("expected 0 (queued) or 2 (signaled) for an S-EL0 partition"),
+        );
+    }
+    if !manifest.sri_policy.is_empty() {
+        sink.error(
+            at("sri-interrupts-policy").hex(manifest.sri_policy.bits().into()),
+            format_args!("expected 0 for an S-EL0 partition"),
+        );
+    }
+    for region in &manifest.memory_regions {
+        if region.access == regions::RWX {
+            sink.error(
+                Path::ROOT.join("memory-regions").join(&region.name).property("attributes").hex(7),
+                format_args!("expected not all of read, write and execute for an S-EL0 partition"),
+            );
+        }
+    }
+}
+
+impl Default for PartitionManifest {
+    /// What a manifest says that has none of the optional properties; mandatory ones have placeholders.
+    fn default() -> Self {
+        Self {
+            binding: Version(1, 0),
+            ffa_version: FFA_VERSION,
+            services: Vec::new(),
+            id: None,
+            auxiliary_ids: Vec::new(),
+            stream_endpoint_ids: Vec::new(),
+            description: None,
+            execution_ctx_count: 1,
+            exception_level: ExceptionLevel::SEl1,
+            load_address: None,
+            entrypoint_offset: 0,
+            boot_order: None,
+            rx_tx: None::<RxTx>,
+            ns_interrupts_action: NsInterruptsAction::default(),
+            managed_exit_virq: false,
+            other_s_interrupts_action: OtherSInterruptsAction::default(),
+            sri_policy: SriPolicy::empty(),
+            notification_support: false,
+            has_primary_scheduler: false,
+            time_slice_mem: false,
+            run_time_model: None,
+            gp_register_num: None,
+            boot_info: None,
+            power_management: PowerManagement::empty(),
+            vm_availability: VmAvailability::empty(),
+            lifecycle_support: false,
+            abort_action: None,
+            live_activation_support: false,
+            memory_regions: Vec::new(),
+            device_regions: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! UUIDs and messaging methods: `uuid` and `messaging-method` at the root (binding 1.0), or the `services` node (1.1).
+
+use super::{MAX_SERVICES, MessagingMethod, Service};
+use crate::manifest::diagnostic::Value;
+use crate::manifest::tree::{At, Node, Path, Prop, Sink, to_u16};
+use alloc::vec::Vec;
+use arm_ffa::Version;
+use uuid::{Uuid, Variant};
+
+/// What a `services` node holds.
+pub(super) type Uuids = Vec<Service>;
+
+/// What a messaging method may be.
+const METHODS: &str = "bits 0, 1 (direct requests), 2 (indirect messages), 9 and 10 (direct requests 2) only";
+
+/// Characters of a canonical UUID.
+const CANONICAL: usize = 36;
+
+/// Reads the `services` node. `None` after an error.
+pub(super) fn read_node(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Uuids> {
+    let mut compatible = None;
+    for property in node.properties() {
+        match property.name() {
+            "compatible" => compatible = Some(property),
+            _ => property.unknown(sink, &[]),
+        }
+    }
+    let mut ok = node.check_compatible(compatible, "arm,ffa-manifest-services", sink);
+    let mut services = Vec::new();
+    for child in node.children() {
+        if services.len() == MAX_SERVICES {
+            sink.error(node.here(), format_args!("expected at most {MAX_SERVICES} services"));
+            return None;
+        }
+        match service(&child, sink) {
+            Some(service) => add(&mut services, service, child.path.property("uuid"), sink),
+            None => ok = false,
+        }
+    }
+    if services.is_empty() && ok {
+        sink.error(node.here(), format_args!("expected at least one service"));
+        ok = false;
+    }
+    ok.then_some(services)
+}
+
+/// One child of the `services` node.
+fn service(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Service> {
+    let (mut uuid, mut method) = (None, None);
+    for property in node.properties() {
+        match property.name() {
+            "uuid" => uuid = Some(property),
+            "messaging-method" => method = Some(property),
+            "description" => {}
+            _ => property.unknown(sink, &["uuid", "messaging-method", "description"]),
+        }
+    }
+    node.no_children(sink);
+    if uuid.is_none() {
+        sink.error(node.path.property("uuid"), format_args!("missing, expected a canonical UUID string"));
+    }
+    if method.is_none() {
+        sink.error(node.path.property("messaging-method"), format_args!("missing, expected {METHODS}"));
+    }
+    let (uuid, method) = uuid.zip(method)?;
+    let uuid = canonical(&uuid, sink);
+    let messaging = method.hex(sink, messaging_method, METHODS);
+    Some(Service { uuid: uuid?, messaging: messaging? })
+}
+
+/// A UUID as a string, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+fn canonical(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Uuid> {
+    let uuid = property
+        .strings()
+        .next()
+        .filter(|text| text.len() == CANONICAL && property.len() == CANONICAL.saturating_add(1))
+        .and_then(|text| Uuid::try_parse_ascii(text).ok());
+    if uuid.is_none() {
+        sink.error(
+            property.at(),
+            format_args!("expected a canonical UUID string, \"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx\""),
+        );
+    }
+    uuid
+}
+
+fn messaging_method(bits: u64) -> Option<MessagingMethod> {
+    to_u16(bits).and_then(MessagingMethod::from_bits)
+}
+
+/// Adds `service` unless its UUID is nil or there already.
+fn add(services: &mut Vec<Service>, service: Service, at: At<'_>, sink: &mut Sink<'_>) {
+    let at = at.value(Value::Uuid(service.uuid));
+    if service.uuid.is_nil() {
+        sink.error(at, format_args!("expected a UUID that is not nil"));
+    } else if services.iter().any(|other| other.uuid == service.uuid) {
+        sink.error(at, format_args!("expected each UUID once"));
+    } else {
+        services.push(service);
+    }
+}
+
+/// Brings together what the manifest said about its services. Empty after an error.
+pub(super) fn pair(
+    uuid: Option<Prop<'_>>,
+    method: Option<Prop<'_>>,
+    services: Option<Uuids>,
+    binding: Option<Version>,
+    sink: &mut Sink<'_>,
+) -> Vec<Service> {
+    if let Some(services) = services {
+        for property in [uuid, method].into_iter().flatten() {
+            sink.warn(property.place(), format_args!("ignored: the services node says it for each service"));
+        }
+        return services;
+    }
+    if sink.failed() && uuid.is_none() && binding != Some(Version(1, 0)) {
+        return Vec::new();
+    }
+    let (Some(uuid), Some(method)) = (uuid, method) else {
+        missing(uuid.is_some(), method.is_some(), binding, sink);
+        return Vec::new();
+    };
+    if binding == Some(Version(1, 1)) {
+        sink.warn(uuid.place(), format_args!("binding 1.1 expects a services node instead"));
+    }
+    let uuids = tuples(&uuid, sink);
+    let methods = methods(&method, sink);
+    match (uuids, methods) {
+        (Some(uuids), Some(methods)) => zip(&uuids, &methods, &uuid, &method, sink),
+        _ => Vec::new(),
+    }
+}
+
+/// Reports what is not there at all.
+fn missing(uuid: bool, method: bool, binding: Option<Version>, sink: &mut Sink<'_>) {
+    if binding == Some(Version(1, 1)) && !uuid {
+        sink.error(Path::ROOT.join("services").here(), format_args!("missing, expected the node, with a child for each service"));
+        return;
+    }
+    if !uuid {
+        sink.error(Path::ROOT.property("uuid"), format_args!("missing, expected four 32-bit cells for each UUID"));
+    }
+    if !method {
+        sink.error(
+            Path::ROOT.property("messaging-method"),
+            format_args!("missing, expected one for all UUIDs, or one for each"),
+        );
+    }
+}
+
+/// `uuid` as groups of four cells. The bytes of each cell are the UUID's in reverse: the words are those that FF-A passes
+/// in registers.
+fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
+    let groups = property.groups::<4>(sink, MAX_SERVICES, "four 32-bit cells for each UUID")?;
+    let mut uuids = Vec::with_capacity(groups.len());
+    for words in groups {
+        let uuid = from_words(words.map(u32::swap_bytes));
+        let unswapped = from_words(words);
+        if !is_rfc(&uuid) && is_rfc(&unswapped) {
+            sink.warn(
+                property.place().value(Value::Uuid(uuid)),
+                format_args!("unlikely UUID; for {unswapped} the bytes of each cell must be reversed"),
+            );
+        }
+        uuids.push(uuid);
+    }
+    Some(uuids)
+}
+
+/// The UUID whose bytes are those of `words`, most significant first.
+fn from_words([a, b, c, d]: [u32; 4]) -> Uuid {
+    let high = u64::from(a) << 32 | u64::from(b);
+    let low = u64::from(c) << 32 | u64::from(d);
+    Uuid::from_u64_pair(high, low)
+}
+
+/// Whether the UUID's variant and version are ones that RFC 9562 defines.
+fn is_rfc(uuid: &Uuid) -> bool {
+    uuid.get_variant() == Variant::RFC4122 && (1..=8).contains(&uuid.get_version_num())
+}
+
+/// `messaging-method`: one value, or one for each UUID.
+fn methods(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<MessagingMethod>> {
+    if matches!(property.len(), 1 | 2) {
+        return property.hex(sink, messaging_method, METHODS).map(|method| [method].into());
+    }
+    let cells = property.groups::<1>(sink, MAX_SERVICES, "one 32-bit cell, or one for each UUID")?;
+    let mut methods = Vec::with_capacity(cells.len());
+    for [cell] in cells {
+        match messaging_method(cell.into()) {
+            Some(method) => methods.push(method),
+            None => {
+                sink.error(property.place().hex(cell.into()), format_args!("expected {METHODS}"));
+                return None;
+            }
+        }
+    }
+    Some(methods)
+}
+
+/// Gives each UUID its messaging method.
+fn zip(
+    uuids: &[Uuid],
+    methods: &[MessagingMethod],
+    uuid: &Prop<'_>,
+    method: &Prop<'_>,
+    sink: &mut Sink<'_>,
+) -> Vec<Service> {
+    let mut services = Vec::with_capacity(uuids.len());
+    let one_for_all = methods.first().filter(|_| methods.len() == 1);
+    if one_for_all.is_none() && methods.len() != uuids.len() {
+        sink.error(
+            method.at(),
+            format_args!("expected one value, or one for each of the {} UUIDs", uuids.len()),
+        );
+        return services;
+    }
+    for (index, &uuid_value) in uuids.iter().enumerate() {
+        if let Some(&messaging) = one_for_all.or(methods.get(index)) {
+            add(&mut services, Service { uuid: uuid_value, messaging }, uuid.place(), sink);
+        }
+    }
+    services
+}
