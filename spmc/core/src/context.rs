@@ -7,13 +7,13 @@ use crate::addr::PhysAddr;
 
 /// EL1 and EL0 system registers that belong to an execution context and are switched with it.
 ///
-/// Names are those of the Arm architecture (without `_EL1` where there is no other).
+/// Names are those of the Arm architecture (without `_EL1` where there is no other). `ACTLR_EL1` is not among them:
+/// accesses to it trap, and what it holds is the processor's and firmware's business.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the architectural register of that name")]
 pub struct El1Registers {
     pub sctlr: u64,
-    pub actlr: u64,
     pub cpacr: u64,
     pub ttbr0: u64,
     pub ttbr1: u64,
@@ -92,6 +92,8 @@ pub struct Context {
     pub simd: SimdRegisters,
     /// Stage-2 roots of the partition.
     pub stage2: Stage2Roots,
+    /// The machine layer's own: names the PE that holds `el1` and `simd`, and since when; 0 when they are here.
+    pub live: u64,
 }
 
 /// PSTATE of a context that enters at EL1 with its own stack pointer and D, A, I, F masked.
@@ -115,6 +117,7 @@ impl Context {
             },
             simd: SimdRegisters::default(),
             stage2,
+            live: 0,
         }
     }
 }

@@ -1,0 +1,19 @@
+//! Tantalum on the QEMU virt machine (`-machine virt,secure=on,virtualization=on,gic-version=3`), booted by TF-A.
+//!
+//! Memory is laid out by `image.ld`.
+#![no_std]
+#![no_main]
+
+use tantalum_aarch64::Platform;
+
+/// The board.
+#[derive(Debug)]
+struct Qemu;
+
+impl Platform for Qemu {
+    const NAME: &'static str = "QEMU virt";
+    /// UART0, which TF-A and the normal world print to as well.
+    const UART: usize = 0x0900_0000;
+}
+
+tantalum_aarch64::platform!(Qemu);

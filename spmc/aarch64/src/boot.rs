@@ -1,0 +1,258 @@
+//! From the first Rust code to the loop that serves a PE.
+#![expect(unsafe_code, reason = "sets the vectors, and takes what the entry code hands over")]
+
+use alloc::{boxed::Box, vec, vec::Vec};
+use core::{cell::UnsafeCell, fmt};
+
+use tantalum_core::{
+    addr::{PageRange, PhysAddr, World},
+    boot::{self, BootConfig},
+    machine::SmcRegisters,
+    spmc::Spmc,
+};
+
+use crate::{
+    Platform, console, el3,
+    entry::{self, AFFINITY, Secondary, secondary_entry},
+    features::Features,
+    foreign::Window,
+    heap, layout, pages, panic,
+    pe::Core,
+    run::Processor,
+    say,
+    stage1::Stage1,
+    sysreg, vectors,
+};
+
+/// The manifest is one page at most where TF-A puts it on most boards; a little more is accepted.
+const MANIFEST_MAX: usize = 0x1_0000;
+/// Bytes of a device tree's header that tell its size.
+const HEADER: usize = 8;
+/// `FDT` magic.
+const MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
+
+/// Where [`early`] leaves what [`primary`] goes on with. Not a lock: atomics need not work while the MMU is off.
+#[derive(Debug)]
+struct Handover(UnsafeCell<Option<Stage1>>);
+
+// SAFETY: only `early` and `primary` access it, one after the other, on the boot PE while there is no other.
+unsafe impl Sync for Handover {}
+
+static HANDOVER: Handover = Handover(UnsafeCell::new(None));
+
+/// First Rust code: MMU off, one PE. Makes the translation that the entry code then turns on.
+pub fn early<P: Platform>() {
+    console::initialise(P::UART);
+    let level = sysreg::current_el::read() >> 2 & 3;
+    if level != 2 {
+        early_failure(format_args!("entered at EL{level}, needs S-EL2: build TF-A with SPMD_SPM_AT_SEL2=1"));
+    }
+    // SAFETY: the vectors are those of this image. There is no Core yet.
+    unsafe {
+        sysreg::vbar_el2::write((vectors::tantalum_vectors as *const ()).addr() as u64);
+        sysreg::tpidr_el2::write(0);
+    }
+    sysreg::isb();
+    match Stage1::new(P::UART) {
+        Ok(stage1) => {
+            stage1.publish(&Features::detect());
+            // SAFETY: see `Handover`.
+            unsafe { *HANDOVER.0.get() = Some(stage1) };
+        }
+        Err(error) => early_failure(format_args!("the SPMC's own translation: {error}")),
+    }
+}
+
+/// Reports a failure before there is anything to report it with, and fails initialisation.
+fn early_failure(what: fmt::Arguments<'_>) -> ! {
+    console::print_early(format_args!("\ntantalum: boot failed: {what}\n"));
+    panic::fail(el3::code::INVALID_PARAMETERS)
+}
+
+/// Why the boot PE could not come up.
+#[derive(Debug)]
+enum Failure {
+    NoManifest(u64),
+    ManifestUnreadable(u64),
+    Policy(boot::BootError),
+    BootPeNotNamed(u64),
+    TooManyPes(usize),
+    OutOfMemory(&'static str),
+    Translation(aarch64_paging::MapError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoManifest(at) => write!(f, "manifest: x0 is {at:#x}, where there is no device tree"),
+            Self::ManifestUnreadable(at) => write!(f, "manifest: the memory at {at:#x} can't be read"),
+            Self::Policy(error) => write!(f, "{error}"),
+            Self::BootPeNotNamed(mpidr) => {
+                write!(f, "manifest: /cpus does not name the PE that boots (MPIDR {:#x})", mpidr & AFFINITY)
+            }
+            Self::TooManyPes(count) => write!(f, "manifest: /cpus names {count} PEs, {} fit", layout::MAX_PES),
+            Self::OutOfMemory(what) => write!(f, "the SPMC's memory has no room left for {what}"),
+            Self::Translation(error) => write!(f, "the SPMC's own translation: {error}"),
+        }
+    }
+}
+
+/// The boot PE, with the MMU on. `manifest` is what EL3 gave in x0, `entered_at` the counter at the first instruction.
+pub fn primary<P: Platform>(manifest: u64, entered_at: u64) -> ! {
+    pages::initialise();
+    // SAFETY: see `Handover`.
+    let stage1 = unsafe { &mut *HANDOVER.0.get() }.take();
+    let mut stage1 = stage1.expect("the entry code calls `early` first");
+    stage1.activated();
+    match start::<P>(&mut stage1, manifest, entered_at) {
+        Ok(processor) => processor.run(),
+        Err(failure) => {
+            say!("boot failed: {failure}");
+            panic::fail(el3::code::INVALID_PARAMETERS)
+        }
+    }
+}
+
+fn start<P: Platform>(
+    stage1: &mut Stage1,
+    manifest_at: u64,
+    entered_at: u64,
+) -> Result<&'static mut Processor, Failure> {
+    say!("booting on {}", P::NAME);
+    let features = Features::detect();
+    let foreign = stage1.map_foreign_table().map_err(Failure::Translation)?;
+    let mut core = new_core(0, &features, foreign)?;
+    core.take_over();
+
+    let manifest = read_manifest(&mut core, manifest_at)?;
+    let mpidr = sysreg::mpidr_el1::read();
+    let window = layout::window();
+    let spmc_memory = PageRange::from_bytes(PhysAddr::new(window.start as u64), window.len() as u64)
+        .map_err(|_| Failure::OutOfMemory("itself"))?;
+    let config = BootConfig { manifest: &manifest, spmc_memory, boot_mpidr: mpidr, heap_bytes: pages::usage().available * layout::PAGE / 2 };
+    let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
+    drop(manifest);
+
+    let processor = processors(Box::leak(Box::new(spmc)), core, stage1, foreign)?;
+    heap::seal();
+    register_secondary_entry();
+    figures(entered_at);
+    Ok(processor)
+}
+
+fn new_core(index: usize, features: &Features, foreign: usize) -> Result<Core, Failure> {
+    let window = Window::new(index, foreign, features.pa_limit()).ok_or(Failure::TooManyPes(index + 1))?;
+    Ok(Core::new(index, features, window))
+}
+
+/// A private copy of the manifest.
+fn read_manifest(core: &mut Core, at: u64) -> Result<Vec<u8>, Failure> {
+    let mut header = [0; HEADER];
+    let address = PhysAddr::new(at);
+    core.window.read(World::Secure, address, &mut header).map_err(|_| Failure::ManifestUnreadable(at))?;
+    let [magic @ .., a, b, c, d] = header;
+    let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
+    if magic != MAGIC || !(HEADER..=MANIFEST_MAX).contains(&bytes) {
+        return Err(Failure::NoManifest(at));
+    }
+    let mut manifest = vec![0; bytes];
+    core.window.read(World::Secure, address, &mut manifest).map_err(|_| Failure::ManifestUnreadable(at))?;
+    Ok(manifest)
+}
+
+/// Makes what each PE needs, and lets the others enter. Returns the boot PE's.
+fn processors(
+    spmc: &'static Spmc,
+    boot_core: Core,
+    stage1: &mut Stage1,
+    foreign: usize,
+) -> Result<&'static mut Processor, Failure> {
+    let count = spmc.cpus().len();
+    if count > layout::MAX_PES {
+        return Err(Failure::TooManyPes(count));
+    }
+    let boot_affinity = sysreg::mpidr_el1::read() & AFFINITY;
+    let features = boot_core.features;
+    let mut boot_core = Some(boot_core);
+    let mut boot = None;
+    let mut secondaries = Vec::with_capacity(count);
+    for (index, cpu) in spmc.cpus().iter().enumerate() {
+        let affinity = cpu.affinity();
+        let policy = spmc.pe(affinity).ok_or(Failure::BootPeNotNamed(affinity))?;
+        let is_boot = affinity == boot_affinity;
+        let core = match boot_core.take_if(|_| is_boot) {
+            Some(mut core) => {
+                core.index = index;
+                core
+            }
+            None => new_core(index + 1, &features, foreign)?,
+        };
+        let processor = Processor::leak(core, policy, spmc);
+        secondaries.push(Secondary { affinity, stack: 0, argument: (&raw mut *processor).expose_provenance() as u64 });
+        if is_boot {
+            boot = Some(processor);
+        }
+    }
+    let boot = boot.ok_or(Failure::BootPeNotNamed(boot_affinity))?;
+    // Stacks last: their memory must not come between two growths of the heap.
+    for (index, secondary) in secondaries.iter_mut().enumerate() {
+        secondary.stack = if secondary.affinity == boot_affinity { boot_stack() } else { map_stack(stage1, index)? };
+    }
+    entry::publish(secondaries.leak());
+    Ok(boot)
+}
+
+/// Initial stack pointer of the boot PE.
+fn boot_stack() -> u64 {
+    layout::boot_stack().end as u64
+}
+
+/// Makes a stack for the PE with `index`. Returns its initial stack pointer.
+fn map_stack(stage1: &mut Stage1, index: usize) -> Result<u64, Failure> {
+    let memory = pages::take(layout::STACK_BYTES).ok_or(Failure::OutOfMemory("stacks"))?;
+    stage1.map_stack(index, memory).map(|top| top as u64).map_err(Failure::Translation)
+}
+
+/// Tells EL3 where the other PEs enter. Without it they enter at the image's start, which copes with it.
+fn register_secondary_entry() {
+    let mut registers: SmcRegisters = [0; 18];
+    registers[0] = el3::FFA_SECONDARY_EP_REGISTER;
+    registers[1] = (secondary_entry as *const ()).addr() as u64;
+    el3::call(&mut registers);
+    if !matches!(registers[0], el3::FFA_SUCCESS | el3::FFA_SUCCESS_64) {
+        say!(
+            "EL3 did not take the secondary entry point {:#x} (x0 {:#x}, x2 {:#x}): do load_address and binary_size of \
+             the SPMC manifest contain it?",
+            (secondary_entry as *const ()).addr(),
+            registers[0],
+            registers[2],
+        );
+    }
+}
+
+/// What `make bench` reads.
+fn figures(entered_at: u64) {
+    let usage = pages::usage();
+    say!(
+        "image {} bytes, RAM {} bytes (heap {}, tables {} of {} pages); {} ticks since entry",
+        layout::image_bytes(),
+        layout::window().len(),
+        heap::used(),
+        usage.tables,
+        usage.tables + usage.available,
+        sysreg::cntpct_el0::read().wrapping_sub(entered_at),
+    );
+}
+
+/// A PE that was turned on, with the MMU on. `processor` is what [`entry::Secondary::argument`] says.
+pub extern "C" fn secondary(processor: *mut Processor) -> ! {
+    // SAFETY: the entry code hands over the address that `processors` has put there for this PE, of a Processor that
+    // lives for ever. Whoever had a reference to it ran on this PE before it was turned off, and will not run again.
+    let processor = unsafe { &mut *processor };
+    let features = Features::detect();
+    if features != processor.core.features {
+        say!("PE {} differs from the boot PE: {features:?}", processor.core.index);
+        panic::fail(el3::code::INVALID_PARAMETERS);
+    }
+    processor.run()
+}

@@ -1,0 +1,42 @@
+//! The CPU interface of the interrupt controller (GICv3), as EL3 has set it up: Group 0 for EL3, secure Group 1 for
+//! us, non-secure Group 1 for the normal world.
+#![expect(unsafe_code, reason = "acknowledging and masking interrupts has effects")]
+
+use crate::sysreg;
+
+/// INTIDs from here to 1023 say that there is no interrupt (or none for this group).
+const SPECIAL: u64 = 1020;
+/// INTID field.
+const INTID: u64 = 0xff_ffff;
+/// `ICC_CTLR_EL1.EOImode`.
+const EOI_MODE: u64 = 1 << 1;
+
+/// Priority mask that lets all interrupts through.
+pub const PRIORITY_ALL: u64 = 0xff;
+/// Priority mask that holds back those of the normal world: their priorities are 0x80 and above.
+pub const PRIORITY_SECURE: u64 = 0x80;
+
+/// Whether the highest-priority pending interrupt of Group 0 is one.
+#[must_use]
+pub fn group0_pending() -> bool {
+    sysreg::icc_hppir0_el1::read() & INTID < SPECIAL
+}
+
+/// Acknowledges a secure Group 1 interrupt, and ends it.
+#[must_use]
+pub fn acknowledge() -> Option<u32> {
+    let interrupt = sysreg::icc_iar1_el1::read() & INTID;
+    sysreg::dsb_ish();
+    if (SPECIAL..1024).contains(&interrupt) {
+        return None;
+    }
+    // SAFETY: ends the interrupt that was just acknowledged.
+    unsafe {
+        sysreg::icc_eoir1_el1::write(interrupt);
+        if sysreg::icc_ctlr_el1::read() & EOI_MODE != 0 {
+            sysreg::icc_dir_el1::write(interrupt);
+        }
+    }
+    sysreg::isb();
+    u32::try_from(interrupt).ok()
+}

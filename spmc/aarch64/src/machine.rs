@@ -1,0 +1,162 @@
+//! What the policy asks of the machine, on the PE that it runs on.
+#![expect(unsafe_code, reason = "table memory, TLB maintenance and ID registers")]
+
+use core::{
+    arch::{asm, global_asm},
+    fmt, ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tantalum_core::{
+    addr::{PageRange, PhysAddr, World},
+    context::{Context, Stage2Roots},
+    machine::{Machine, MemoryFault, SmcRegisters, SystemRegister},
+};
+use tantalum_stage2::{TableAddr, TableMemory};
+
+use crate::{console, el3, gic, pages, pe::Core, sysreg};
+
+/// A descriptor of a table page.
+///
+/// # Panics
+/// When `table` is not a page of the pool: a bug of the policy.
+#[inline]
+fn descriptor(table: TableAddr, index: usize) -> &'static AtomicU64 {
+    let page = table.0 as usize;
+    assert!(pages::is_table(page), "{page:#x} is no table");
+    let address: *const AtomicU64 = ptr::with_exposed_provenance(page + (index & 511) * 8);
+    // SAFETY: the pool has given out this page for a table; tables are accessed through atomics only, and the pool
+    // itself touches only pages that were given back.
+    unsafe { &*address }
+}
+
+impl TableMemory for Core {
+    fn allocate_table(&mut self) -> Option<TableAddr> {
+        pages::allocate_table().map(|page| TableAddr(page as u64))
+    }
+
+    fn free_table(&mut self, table: TableAddr) {
+        pages::free_table(table.0 as usize);
+    }
+
+    #[inline]
+    fn read_descriptor(&self, table: TableAddr, index: usize) -> u64 {
+        descriptor(table, index).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64) {
+        self.tables_written = true;
+        descriptor(table, index).store(value, Ordering::Release);
+    }
+}
+
+impl Machine for Core {
+    #[inline]
+    fn park(&mut self, context: &mut Context) {
+        self.park_context(context);
+    }
+
+    fn copy_in(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault> {
+        self.window.read(world, from, into)
+    }
+
+    fn copy_out(&mut self, world: World, to: PhysAddr, from: &[u8]) -> Result<(), MemoryFault> {
+        self.window.write(world, to, from)
+    }
+
+    fn zero(&mut self, world: World, range: PageRange) -> Result<(), MemoryFault> {
+        self.window.zero(world, range.base(), range.bytes() as usize)
+    }
+
+    fn synchronise_code(&mut self, world: World, range: PageRange) {
+        // Memory that is not there needs no maintenance: whoever uses it will take the fault.
+        let _ = self.window.clean(world, range.base(), range.bytes() as usize);
+        // All of the instruction caches, since the partition will fetch through another virtual address.
+        // SAFETY: invalidating instruction caches has no effect on what is executed.
+        unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    }
+
+    fn invalidate_stage2(&mut self, roots: &Stage2Roots) {
+        self.with_roots(roots, || {
+            // Stage 1 and 2 entries of the VMID on all PEs: an entry may combine both stages, so that invalidating by
+            // IPA alone leaves it usable.
+            // SAFETY: TLB invalidation only makes later accesses walk the tables again.
+            unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+        });
+    }
+
+    fn id_register(&mut self, register: SystemRegister) -> u64 {
+        match register {
+            SystemRegister { op0: 3, op1: 0, crn: 0, crm: crm @ 1..=7, op2: op2 @ 0..=7 } => {
+                read_id_register(usize::from(crm - 1) * 8 + usize::from(op2))
+            }
+            _ => 0,
+        }
+    }
+
+    fn el3_call(&mut self, registers: &mut SmcRegisters) {
+        el3::call(registers);
+    }
+
+    fn group0_pending(&mut self) -> bool {
+        gic::group0_pending()
+    }
+
+    fn acknowledge_secure_interrupt(&mut self) -> Option<u32> {
+        gic::acknowledge()
+    }
+
+    #[inline]
+    fn now(&mut self) -> u64 {
+        sysreg::isb();
+        sysreg::cntpct_el0::read()
+    }
+
+    fn frequency(&mut self) -> u64 {
+        sysreg::cntfrq_el0::read().max(1)
+    }
+
+    fn print(&mut self, text: fmt::Arguments<'_>) {
+        console::print(text);
+    }
+}
+
+// One MRS and RET for each register of the ID space, CRm 1-7, op2 0-7. All of it can be read: what is not allocated
+// reads as 0.
+global_asm!(
+    r#"
+.pushsection .text.tantalum_id_registers, "ax"
+.balign 8
+.global tantalum_id_registers
+tantalum_id_registers:
+.irp crm, 1, 2, 3, 4, 5, 6, 7
+    .irp op2, 0, 1, 2, 3, 4, 5, 6, 7
+    mrs     x0, S3_0_C0_C\crm\()_\op2
+    ret
+    .endr
+.endr
+.popsection
+"#
+);
+
+unsafe extern "C" {
+    static tantalum_id_registers: [u64; 56];
+}
+
+/// Reads the register with this place in the table.
+fn read_id_register(place: usize) -> u64 {
+    assert!(place < 56);
+    let value: u64;
+    // SAFETY: calls one of 56 functions of two instructions, which change x0 only.
+    unsafe {
+        asm!(
+            "blr {function}",
+            function = in(reg) (&raw const tantalum_id_registers).addr() + place * 8,
+            out("x0") value,
+            out("x30") _,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    value
+}

@@ -1,0 +1,278 @@
+//! What the machine layer keeps for each PE, and the switch between contexts and worlds.
+#![expect(unsafe_code, reason = "writes the registers that belong to a context")]
+
+use core::mem::offset_of;
+
+use tantalum_core::{
+    context::{Context, El1Registers, Stage2Roots},
+    spmc::Exit,
+};
+
+use crate::{
+    control, el1,
+    enter::{Reason, enter},
+    features::Features,
+    foreign::Window,
+    gic,
+    simd::Simd,
+    sysreg,
+};
+
+/// Exception class of a trapped FP instruction.
+const EC_FP: u64 = 0x07;
+
+/// Bytes of the stack for a report after a stack overflow.
+const EMERGENCY_STACK_BYTES: usize = 3072;
+
+#[repr(C, align(16))]
+#[derive(Debug)]
+struct EmergencyStack([u8; EMERGENCY_STACK_BYTES]);
+
+/// The normal world's registers while contexts run.
+#[derive(Debug, Default)]
+struct NormalWorld {
+    el1: El1Registers,
+    pmr: u64,
+    cntv_ctl: u64,
+    cntv_cval: u64,
+}
+
+/// A processing element. It implements [`tantalum_core::machine::Machine`] ([`crate::machine`]).
+///
+/// Invariants: only its own PE uses it, through the reference that its run loop has. `TPIDR_EL2` holds its address.
+/// `vttbr`, `vsttbr`, `hcr` and `pmr` are what the registers of these names hold (`pmr` only while `displaced`).
+#[repr(C)]
+#[derive(Debug)]
+pub struct Core {
+    emergency: EmergencyStack,
+    /// Its number: its place in the manifest.
+    pub index: usize,
+    /// What it has.
+    pub features: Features,
+    /// Its window to foreign memory.
+    pub window: Window,
+    simd: Simd,
+    /// [`Context::live`] of the context whose EL1 registers are in the PE; 0 for none.
+    live: u64,
+    /// Source of the values of [`Context::live`], different on all PEs and never used twice.
+    ticket: u64,
+    vttbr: u64,
+    vsttbr: u64,
+    hcr: u64,
+    hcr_base: u64,
+    pmr: u64,
+    /// The normal world's registers are in `normal_world`.
+    displaced: bool,
+    /// Descriptors were written that no barrier has followed yet.
+    pub tables_written: bool,
+    normal_world: NormalWorld,
+}
+
+/// Tickets of a PE start here, times its index plus one.
+const TICKETS: u64 = 1 << 56;
+
+/// `VTTBR_EL2` and `VSTTBR_EL2` for roots. `CnP` is 0: PEs do not share TLB entries.
+#[inline]
+fn translation_registers(roots: &Stage2Roots) -> (u64, u64) {
+    (u64::from(roots.vmid) << 48 | roots.non_secure.as_u64(), roots.secure.as_u64())
+}
+
+impl Core {
+    /// Offset of the highest address of the emergency stack, for the vectors.
+    pub const EMERGENCY_STACK_TOP: usize = offset_of!(Self, emergency) + EMERGENCY_STACK_BYTES;
+
+    /// The PE with `index`. Allocates.
+    #[must_use]
+    pub fn new(index: usize, features: &Features, window: Window) -> Self {
+        Self {
+            emergency: EmergencyStack([0; EMERGENCY_STACK_BYTES]),
+            index,
+            features: *features,
+            window,
+            simd: Simd::new(features),
+            live: 0,
+            ticket: (index as u64 + 1) * TICKETS,
+            vttbr: 0,
+            vsttbr: 0,
+            hcr: 0,
+            hcr_base: control::hcr(features),
+            pmr: 0,
+            displaced: false,
+            tables_written: false,
+            normal_world: NormalWorld::default(),
+        }
+    }
+
+    /// Takes over the PE, which has just come up: sets its system registers.
+    pub fn take_over(&mut self) {
+        control::initialise(&self.features);
+        self.live = 0;
+        self.displaced = false;
+        self.simd.reset();
+        self.hcr = self.hcr_base;
+        self.set_roots((0, 0));
+        // SAFETY: nothing but the vectors and the panic handler use TPIDR_EL2, for just this.
+        unsafe { sysreg::tpidr_el2::write((&raw const *self).expose_provenance() as u64) };
+    }
+
+    /// Runs `context` until something happens that the policy must know of.
+    #[inline]
+    pub fn run(&mut self, context: &mut Context) -> Exit {
+        self.complete_table_writes();
+        if !self.displaced {
+            self.displace_normal_world();
+        }
+        if context.live == 0 || context.live != self.live {
+            self.load(context);
+        }
+        self.set_interrupts(context);
+        loop {
+            // SAFETY: the context is borrowed mutably, and its registers are loaded.
+            let reason = unsafe { enter(context) };
+            match reason {
+                Reason::Synchronous => {
+                    let esr = sysreg::esr_el2::read();
+                    if esr >> 26 & 0x3f == EC_FP && !self.simd.is_live() {
+                        self.simd.load(&context.simd);
+                        continue;
+                    }
+                    return Exit::Synchronous { esr, far: sysreg::far_el2::read(), hpfar: sysreg::hpfar_el2::read() };
+                }
+                Reason::Irq => return Exit::Irq,
+                Reason::Fiq => return Exit::Fiq,
+                Reason::SError | Reason::Unknown => return Exit::SError { esr: sysreg::esr_el2::read() },
+            }
+        }
+    }
+
+    /// Puts the normal world's registers back: the PE is about to leave for it. Contexts have been parked.
+    #[inline]
+    pub fn restore_normal_world(&mut self) {
+        self.complete_table_writes();
+        if !self.displaced {
+            return;
+        }
+        self.simd.restore_normal_world();
+        self.live = 0;
+        self.displaced = false;
+        el1::load(&self.normal_world.el1);
+        // SAFETY: these registers are the normal world's, with the values that it had.
+        unsafe {
+            if self.pmr != self.normal_world.pmr {
+                sysreg::icc_pmr_el1::write(self.normal_world.pmr);
+            }
+            if !self.features.ecv {
+                sysreg::cntv_cval_el0::write(self.normal_world.cntv_cval);
+                sysreg::cntv_ctl_el0::write(self.normal_world.cntv_ctl);
+            }
+        }
+    }
+
+    /// Writes the registers of a live context back into it.
+    #[inline]
+    pub fn park_context(&mut self, context: &mut Context) {
+        if context.live == 0 || context.live != self.live {
+            return;
+        }
+        el1::save(&mut context.el1);
+        self.simd.store(&mut context.simd);
+        context.live = 0;
+        self.live = 0;
+    }
+
+    /// Saves what a context changes of the normal world's.
+    #[inline]
+    fn displace_normal_world(&mut self) {
+        el1::save(&mut self.normal_world.el1);
+        self.pmr = sysreg::icc_pmr_el1::read();
+        self.normal_world.pmr = self.pmr;
+        if !self.features.ecv {
+            self.normal_world.cntv_ctl = sysreg::cntv_ctl_el0::read();
+            self.normal_world.cntv_cval = sysreg::cntv_cval_el0::read();
+        }
+        self.displaced = true;
+    }
+
+    /// Makes `context` the live one: EL1 registers, stage-2 roots.
+    ///
+    /// The order of these writes does not matter: translation of EL1 is out of context at EL2, and the processors whose
+    /// errata make them speculate nonetheless (Cortex-A55, A57, A72, A76) have no S-EL2. No TLB maintenance: each
+    /// partition has a VMID of its own, and two contexts of one partition never run on one PE (a partition has one
+    /// context, or each is pinned to its PE), so that there are no entries of the same VMID and ASID made by another
+    /// context's tables. A context that moves between PEs has its TLB maintenance broadcast (`HCR_EL2.FB`).
+    fn load(&mut self, context: &mut Context) {
+        self.simd.discard();
+        self.ticket += 1;
+        self.live = self.ticket;
+        context.live = self.ticket;
+        el1::load(&context.el1);
+        // SAFETY: VMPIDR_EL2 is what EL1 reads as its MPIDR. The virtual timer is off, with nothing of another context.
+        unsafe {
+            sysreg::vmpidr_el2::write(context.vmpidr);
+            if !self.features.ecv {
+                sysreg::cntv_ctl_el0::write(0);
+                sysreg::cntv_cval_el0::write(0);
+            }
+        }
+        let roots = translation_registers(&context.stage2);
+        if roots != (self.vttbr, self.vsttbr) {
+            self.set_roots(roots);
+        }
+    }
+
+    /// Asserts or withdraws virtual interrupts, and holds back those of the normal world, as the context wants it.
+    #[inline]
+    fn set_interrupts(&mut self, context: &Context) {
+        let hcr = self.hcr_base
+            | if context.virtual_irq { control::hcr::VI } else { 0 }
+            | if context.virtual_fiq { control::hcr::VF } else { 0 };
+        if hcr != self.hcr {
+            self.hcr = hcr;
+            // SAFETY: only the pending virtual interrupts differ.
+            unsafe { sysreg::hcr_el2::write(hcr) };
+        }
+        let pmr = if context.mask_ns_interrupts { gic::PRIORITY_SECURE } else { gic::PRIORITY_ALL };
+        if pmr != self.pmr {
+            self.pmr = pmr;
+            // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.
+            unsafe { sysreg::icc_pmr_el1::write(pmr) };
+        }
+    }
+
+    /// Loads stage-2 roots.
+    #[inline]
+    fn set_roots(&mut self, (vttbr, vsttbr): (u64, u64)) {
+        self.vttbr = vttbr;
+        self.vsttbr = vsttbr;
+        // SAFETY: stage 2 does not apply at EL2. The exception return that follows synchronises.
+        unsafe {
+            sysreg::vttbr_el2::write(vttbr);
+            sysreg::vsttbr_el2::write(vsttbr);
+        }
+    }
+
+    /// Makes descriptors that were written visible to table walks, where nothing was invalidated after.
+    #[inline]
+    fn complete_table_writes(&mut self) {
+        if self.tables_written {
+            self.tables_written = false;
+            sysreg::dsb_ishst();
+        }
+    }
+
+    /// Does `maintenance` while the VMID in `VTTBR_EL2` is that of `roots`.
+    pub(crate) fn with_roots(&mut self, roots: &Stage2Roots, maintenance: impl FnOnce()) {
+        let current = (self.vttbr, self.vsttbr);
+        let wanted = translation_registers(roots);
+        if wanted != current {
+            self.set_roots(wanted);
+            sysreg::isb();
+        }
+        self.tables_written = false;
+        maintenance();
+        if wanted != current {
+            self.set_roots(current);
+            sysreg::isb();
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The loop of a PE: the policy decides, the machine does, and reports what came of it.
+
+use alloc::boxed::Box;
+
+use tantalum_core::spmc::{Action, Event, Pe, Spmc};
+
+use crate::{el3, pe::Core};
+
+/// A PE with what the policy keeps for it.
+#[derive(Debug)]
+pub struct Processor {
+    /// The machine's part.
+    pub core: Core,
+    /// The policy's part.
+    pub policy: Pe<'static>,
+    /// The policy itself.
+    pub spmc: &'static Spmc,
+}
+
+impl Processor {
+    /// A PE that lives as long as the SPMC. Allocates.
+    #[must_use]
+    pub fn leak(core: Core, policy: Pe<'static>, spmc: &'static Spmc) -> &'static mut Self {
+        Box::leak(Box::new(Self { core, policy, spmc }))
+    }
+
+    /// Takes over the PE that this runs on, which has just come up, and serves it.
+    ///
+    /// # Panics
+    /// When the policy asks to run a context and has none: a bug.
+    pub fn run(&mut self) -> ! {
+        self.core.take_over();
+        let mut event = Event::Online;
+        loop {
+            event = match self.spmc.handle(&mut self.policy, &mut self.core, event) {
+                Action::Run => {
+                    let context = self.policy.running_context().expect("the policy names the context to run");
+                    Event::Exit(self.core.run(context))
+                }
+                Action::NormalWorld => {
+                    self.core.restore_normal_world();
+                    el3::call(&mut self.policy.normal_world);
+                    Event::NormalWorld
+                }
+            };
+        }
+    }
+}
