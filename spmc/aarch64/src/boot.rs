@@ -10,6 +10,7 @@ use tantalum_core::{
     machine::SmcRegisters,
     spmc::Spmc,
 };
+use tantalum_stage2::IpaSize;
 
 use crate::{
     Platform, console, el3,
@@ -122,7 +123,8 @@ fn start<P: Platform>(
     let features = Features::detect();
     let foreign = stage1.map_foreign_table().map_err(Failure::Translation)?;
     let mut core = new_core(0, &features, foreign)?;
-    core.take_over();
+    // No partition runs until the policy has said how large their address spaces are.
+    core.take_over(IpaSize::Bits39);
 
     let manifest = read_manifest(&mut core, manifest_at)?;
     let mpidr = sysreg::mpidr_el1::read();
@@ -177,7 +179,7 @@ fn processors(
     let mut boot = None;
     let mut secondaries = Vec::with_capacity(count);
     for (index, cpu) in spmc.cpus().iter().enumerate() {
-        let affinity = cpu.affinity();
+        let affinity = cpu.as_u64();
         let policy = spmc.pe(affinity).ok_or(Failure::BootPeNotNamed(affinity))?;
         let is_boot = affinity == boot_affinity;
         let core = match boot_core.take_if(|_| is_boot) {

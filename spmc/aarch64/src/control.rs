@@ -170,9 +170,8 @@ const ICC_SRE: u64 = {
     SRE | DFB | DIB
 };
 
-/// Sets up this PE. Its stage-2 roots are loaded with each context.
-pub fn initialise(features: &Features) {
-    let size = IpaSize::Bits39;
+/// Sets up this PE, for partitions with address spaces of `size`. Their stage-2 roots are loaded with each context.
+pub fn initialise(features: &Features, size: IpaSize) {
     let vs = if features.vmid16 { 1 << 19 } else { 0 };
     // SAFETY: none of these registers changes translation or control flow of EL2: they say what traps from EL1 and EL0
     // and how these are translated. CPTR_EL2 makes FP trap at EL2 too, which the SPMC does not use (soft float).

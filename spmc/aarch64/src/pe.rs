@@ -7,6 +7,7 @@ use tantalum_core::{
     context::{Context, El1Registers, Stage2Roots},
     spmc::Exit,
 };
+use tantalum_stage2::IpaSize;
 
 use crate::{
     control, el1,
@@ -104,8 +105,8 @@ impl Core {
     }
 
     /// Takes over the PE, which has just come up: sets its system registers.
-    pub fn take_over(&mut self) {
-        control::initialise(&self.features);
+    pub fn take_over(&mut self, ipa_size: IpaSize) {
+        control::initialise(&self.features, ipa_size);
         self.live = 0;
         self.displaced = false;
         self.simd.reset();

@@ -29,7 +29,7 @@ impl Processor {
     /// # Panics
     /// When the policy asks to run a context and has none: a bug.
     pub fn run(&mut self) -> ! {
-        self.core.take_over();
+        self.core.take_over(self.spmc.ipa_size());
         let mut event = Event::Online;
         loop {
             event = match self.spmc.handle(&mut self.policy, &mut self.core, event) {
