@@ -342,7 +342,10 @@ mod tests {
         assert_eq!(new(u64::MAX & !0xfff, 1), Err(RangeError::OutOfRange));
         assert_eq!(new(ADDRESS_LIMIT, 1), Err(RangeError::OutOfRange));
         assert_eq!(new(0, (ADDRESS_LIMIT >> PAGE_SHIFT) + 1), Err(RangeError::OutOfRange));
-        assert_eq!(PageRange::from_bytes(PhysAddr::new(0), 0x1001), Err(RangeError::Misaligned));
+        assert_eq!(
+            PageRange::from_bytes(PhysAddr::new(0), 0x1001),
+            Err(RangeError::Misaligned)
+        );
         assert!(new(0, ADDRESS_LIMIT >> PAGE_SHIFT).is_ok());
         assert!(new(ADDRESS_LIMIT - PAGE_SIZE, 1).is_ok());
     }
@@ -350,7 +353,10 @@ mod tests {
     #[test]
     fn range_accessors() {
         let r = range(0x2000, 3);
-        assert_eq!((r.base(), r.end(), r.last()), (PhysAddr::new(0x2000), PhysAddr::new(0x5000), PhysAddr::new(0x4fff)));
+        assert_eq!(
+            (r.base(), r.end(), r.last()),
+            (PhysAddr::new(0x2000), PhysAddr::new(0x5000), PhysAddr::new(0x4fff))
+        );
         assert_eq!((r.bytes(), r.pages()), (0x3000, 3));
         assert!(r.contains(PhysAddr::new(0x2000)) && r.contains(PhysAddr::new(0x4fff)));
         assert!(!r.contains(PhysAddr::new(0x1fff)) && !r.contains(PhysAddr::new(0x5000)));
@@ -362,9 +368,12 @@ mod tests {
     #[test]
     fn overlap_and_intersection_agree() {
         let a = range(0x2000, 2);
-        for (base, pages, common) in
-            [(0x0, 2, None), (0x1000, 2, Some((0x2000, 1))), (0x3000, 9, Some((0x3000, 1))), (0x4000, 1, None)]
-        {
+        for (base, pages, common) in [
+            (0x0, 2, None),
+            (0x1000, 2, Some((0x2000, 1))),
+            (0x3000, 9, Some((0x3000, 1))),
+            (0x4000, 1, None),
+        ] {
             let b = range(base, pages);
             assert_eq!(a.intersection(&b), common.map(|(base, pages)| range(base, pages)));
             assert_eq!(a.intersection(&b), b.intersection(&a));

@@ -87,7 +87,11 @@ impl SpId {
     /// The partition id `raw`, or `None` when `raw` is outside 0x8001-0xffbf.
     #[must_use]
     pub const fn new(raw: u16) -> Option<Self> {
-        if Self::FIRST.0.0 <= raw && raw <= Self::LAST.0.0 { Some(Self(EndpointId(raw))) } else { None }
+        if Self::FIRST.0.0 <= raw && raw <= Self::LAST.0.0 {
+            Some(Self(EndpointId(raw)))
+        } else {
+            None
+        }
     }
 
     /// The id of the partition that the SPMC manifest calls `vm<number>`: 0x8000 + number. `None` for 0 and for
@@ -145,7 +149,11 @@ impl VmId {
     /// The VM id `raw`, or `None` when bit 15 says that it is a secure endpoint.
     #[must_use]
     pub const fn new(raw: u16) -> Option<Self> {
-        if EndpointId(raw).is_secure() { None } else { Some(Self(EndpointId(raw))) }
+        if EndpointId(raw).is_secure() {
+            None
+        } else {
+            Some(Self(EndpointId(raw)))
+        }
     }
 
     /// The id as any endpoint's.
@@ -247,15 +255,19 @@ mod tests {
     #[test]
     fn el3_logical_partitions_are_between_0xffc0_and_0xfffe() {
         let is = |raw| EndpointId::new(raw).is_el3_logical();
-        assert_eq!([is(0xffbf), is(0xffc0), is(0xfffe), is(0xffff)], [false, true, true, false]);
+        assert_eq!(
+            [is(0xffbf), is(0xffc0), is(0xfffe), is(0xffff)],
+            [false, true, true, false]
+        );
     }
 
     #[test]
     fn partition_ids_exclude_the_reserved_ones() {
         let ok = |raw| SpId::new(raw).is_some();
-        assert_eq!([ok(0x8000), ok(0x8001), ok(0xffbf), ok(0xffc0), ok(0x7fff), ok(0)], [
-            false, true, true, false, false, false
-        ]);
+        assert_eq!(
+            [ok(0x8000), ok(0x8001), ok(0xffbf), ok(0xffc0), ok(0x7fff), ok(0)],
+            [false, true, true, false, false, false]
+        );
         assert_eq!(SpId::try_from(EndpointId::SPMD), Err(EndpointId::SPMD));
     }
 

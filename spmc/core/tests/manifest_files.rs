@@ -40,11 +40,17 @@ fn compare(source: &Path, found: &[String], problems: &mut Vec<String>) {
     }
     if env::var_os("TANTALUM_BLESS").is_some() {
         let text = fs::read_to_string(source).unwrap();
-        let rest = text.lines().filter(|line| !line.starts_with("// expect: ")).map(|line| format!("{line}\n"));
+        let rest = text
+            .lines()
+            .filter(|line| !line.starts_with("// expect: "))
+            .map(|line| format!("{line}\n"));
         let lines = found.iter().map(|line| format!("// expect: {line}\n"));
         fs::write(source, lines.chain(rest).collect::<String>()).unwrap();
     }
-    problems.push(format!("{}\n  expected {expected:#?}\n  found {found:#?}", source.display()));
+    problems.push(format!(
+        "{}\n  expected {expected:#?}\n  found {found:#?}",
+        source.display()
+    ));
 }
 
 /// Runs all single manifests of `folder` and all systems below it; returns how many there were.
@@ -55,8 +61,18 @@ fn run(folder: &Path, accepted: impl Fn(&Path) -> bool) -> usize {
         let mut report = Report::new();
         let parsed = parse(source, &mut report);
         compare(source, &shown(report.diagnostics()), &mut problems);
-        assert_eq!(parsed, accepted(source), "{}: {:#?}", source.display(), shown(report.diagnostics()));
-        assert!(parsed || report.errors() != 0, "{}: refused without an error", source.display());
+        assert_eq!(
+            parsed,
+            accepted(source),
+            "{}: {:#?}",
+            source.display(),
+            shown(report.diagnostics())
+        );
+        assert!(
+            parsed || report.errors() != 0,
+            "{}: refused without an error",
+            source.display()
+        );
     }
     let systems = entries(folder, |path| path.join("spmc.dts").exists());
     for system in &systems {
@@ -64,7 +80,11 @@ fn run(folder: &Path, accepted: impl Fn(&Path) -> bool) -> usize {
         let booted = boot(system, &mut report);
         let source = system.join("spmc.dts");
         compare(&source, &shown(report.diagnostics()), &mut problems);
-        let names: Vec<_> = booted.iter().flat_map(|(_, list)| list).map(|one| one.name.as_str()).collect();
+        let names: Vec<_> = booted
+            .iter()
+            .flat_map(|(_, list)| list)
+            .map(|one| one.name.as_str())
+            .collect();
         assert_eq!(comments(&source, "boots"), [names.join(" ")], "{}", source.display());
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));

@@ -26,7 +26,11 @@ impl fmt::Display for Text<'_> {
         for character in self.0.chars().take(MAX_TEXT) {
             f.write_char(if matches!(character, ' '..='~') { character } else { '?' })?;
         }
-        if self.0.len() > MAX_TEXT { f.write_str("...") } else { Ok(()) }
+        if self.0.len() > MAX_TEXT {
+            f.write_str("...")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -69,7 +73,11 @@ fn write_raw(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
         return write!(f, "\"{}\"", Text(text));
     }
     let (cells, rest) = bytes.as_chunks::<4>();
-    let (open, close, count) = if rest.is_empty() { ('<', '>', cells.len()) } else { ('[', ']', bytes.len()) };
+    let (open, close, count) = if rest.is_empty() {
+        ('<', '>', cells.len())
+    } else {
+        ('[', ']', bytes.len())
+    };
     f.write_char(open)?;
     for index in 0..count.min(MAX_CELLS) {
         let space = if index == 0 { "" } else { " " };
@@ -155,7 +163,11 @@ impl Report {
     /// A report with nothing in it.
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new(), dropped: 0, errors: 0 }
+        Self {
+            entries: Vec::new(),
+            dropped: 0,
+            errors: 0,
+        }
     }
 
     /// Adds a diagnostic; beyond [`MAX_DIAGNOSTICS`] it is only counted.

@@ -23,6 +23,7 @@
 )]
 
 pub mod diagnostic;
+mod dtb;
 mod nearest;
 pub mod package;
 pub mod partition;

@@ -93,6 +93,9 @@ mod tests {
         assert_eq!(nearest("boot-order@1", &known), Some("boot-order"));
         assert_eq!(nearest("messaging", &known), None);
         assert_eq!(nearest("x", &known), None);
-        assert_eq!(nearest("a-name-that-is-longer-than-any-name-that-is-known", &known), None);
+        assert_eq!(
+            nearest("a-name-that-is-longer-than-any-name-that-is-known", &known),
+            None
+        );
     }
 }

@@ -61,7 +61,10 @@ impl Package {
     pub fn parse(partition: &str, header: &[u8], mem_size: u64, report: &mut Report) -> Option<Self> {
         let mut sink = Sink::new(Some(partition), report);
         let Some([magic, version, words @ ..]) = header_words(header) else {
-            sink.error(PACKAGE.here(), format_args!("expected a header of {HEADER_BYTES} bytes"));
+            sink.error(
+                PACKAGE.here(),
+                format_args!("expected a header of {HEADER_BYTES} bytes"),
+            );
             return None;
         };
         if magic != u32::from_le_bytes(*b"SPKG") {
@@ -72,14 +75,23 @@ impl Package {
             return None;
         }
         if !matches!(version, 1 | 2) {
-            sink.error(PACKAGE.property("version").dec(version.into()), format_args!("expected 1 or 2"));
+            sink.error(
+                PACKAGE.property("version").dec(version.into()),
+                format_args!("expected 1 or 2"),
+            );
             return None;
         }
         let [pm_offset, pm_size, img_offset, img_size] = words.map(u64::from);
         let package = Self {
             version,
-            manifest: ByteRange { offset: pm_offset, bytes: pm_size },
-            image: ByteRange { offset: img_offset, bytes: img_size },
+            manifest: ByteRange {
+                offset: pm_offset,
+                bytes: pm_size,
+            },
+            image: ByteRange {
+                offset: img_offset,
+                bytes: img_size,
+            },
             boot_info: (version == 2).then_some(ByteRange {
                 offset: BOOT_INFO_OFFSET,
                 bytes: pm_offset.saturating_sub(BOOT_INFO_OFFSET),
@@ -95,15 +107,24 @@ impl Package {
         let size = PACKAGE.property("pm_size").hex(self.manifest.bytes);
         match self.version {
             1 if self.manifest.offset < HEADER_BYTES as u64 => {
-                sink.error(offset, format_args!("expected {HEADER_BYTES:#x} or more, after the header"));
+                sink.error(
+                    offset,
+                    format_args!("expected {HEADER_BYTES:#x} or more, after the header"),
+                );
             }
             2 if self.manifest.offset < PAGE_SIZE || !is_page_aligned(self.manifest.offset) => {
-                sink.error(offset, format_args!("expected a multiple of the page size 0x1000, not 0"));
+                sink.error(
+                    offset,
+                    format_args!("expected a multiple of the page size 0x1000, not 0"),
+                );
             }
             _ => {}
         }
         if self.manifest.bytes < MIN_DTB_BYTES {
-            sink.error(size, format_args!("expected at least {MIN_DTB_BYTES:#x}, the smallest device tree"));
+            sink.error(
+                size,
+                format_args!("expected at least {MIN_DTB_BYTES:#x}, the smallest device tree"),
+            );
         } else if self.manifest.bytes > MAX_DTB_BYTES as u64 {
             sink.error(size, format_args!("expected at most {MAX_DTB_BYTES:#x}"));
         }
@@ -116,7 +137,10 @@ impl Package {
             sink.error(offset, format_args!("expected a multiple of the page size 0x1000"));
         }
         if self.image.offset < self.manifest.end() {
-            sink.error(offset, format_args!("expected {:#x} or more, after the manifest", self.manifest.end()));
+            sink.error(
+                offset,
+                format_args!("expected {:#x} or more, after the manifest", self.manifest.end()),
+            );
         }
         if self.image.bytes == 0 {
             sink.error(size, format_args!("expected an image that is not empty"));

@@ -124,7 +124,11 @@ pub fn check(
 impl System<'_> {
     /// Takes in `candidate`, or reports why not.
     fn consider(&mut self, vm: &VmEntry, candidate: Candidate, sink: &mut Sink<'_>) {
-        let Candidate { vm: index, package, manifest } = candidate;
+        let Candidate {
+            vm: index,
+            package,
+            manifest,
+        } = candidate;
         self.unique(vm, index, &manifest, sink);
         let execution_contexts = self.execution_contexts(vm, &manifest, sink);
         entry_point(vm, &package, &manifest, sink);
@@ -138,7 +142,11 @@ impl System<'_> {
             return;
         }
         self.claims.append(&mut claims);
-        let ids = manifest.device_regions.iter().flat_map(|region| &region.interrupts).map(|interrupt| interrupt.id);
+        let ids = manifest
+            .device_regions
+            .iter()
+            .flat_map(|region| &region.interrupts)
+            .map(|interrupt| interrupt.id);
         self.interrupts.extend(ids.map(|id| (id, owner)));
         self.accepted.push(Partition {
             id: vm.id,
@@ -158,12 +166,18 @@ impl System<'_> {
         if manifest.id.is_some_and(|id| id != vm.id) {
             sink.warn(
                 at("id").hex(manifest.id.map_or(0, |id| id.as_u16().into())),
-                format_args!("expected {}: ids follow from the SPMC manifest, 0x8000 + {}", vm.id, vm.number),
+                format_args!(
+                    "expected {}: ids follow from the SPMC manifest, 0x8000 + {}",
+                    vm.id, vm.number
+                ),
             );
         }
         for other in &self.accepted {
             if other.vm == index {
-                sink.error(vm_path(&vm_name(vm)).here(), format_args!("expected each partition once"));
+                sink.error(
+                    vm_path(&vm_name(vm)).here(),
+                    format_args!("expected each partition once"),
+                );
             }
             if let Some(id) = manifest.id.filter(|id| other.manifest.id == Some(*id)) {
                 sink.error(
@@ -171,10 +185,16 @@ impl System<'_> {
                     format_args!("partition \"{}\" has the same: expected an id of its own", other.name),
                 );
             }
-            if let Some(order) = manifest.boot_order.filter(|order| other.manifest.boot_order == Some(*order)) {
+            if let Some(order) = manifest
+                .boot_order
+                .filter(|order| other.manifest.boot_order == Some(*order))
+            {
                 sink.error(
                     at("boot-order").dec(order.into()),
-                    format_args!("partition \"{}\" has the same: expected a number of its own", other.name),
+                    format_args!(
+                        "partition \"{}\" has the same: expected a number of its own",
+                        other.name
+                    ),
                 );
             }
             for service in &manifest.services {
@@ -216,7 +236,17 @@ impl System<'_> {
         let name = vm_name(vm);
         let at = vm_path(&name).property("load_address").value(Value::Range(vm.memory));
         self.within(vm.memory, MemoryKind::Memory, at, sink);
-        self.claim(Claim { range: vm.memory, source: Source::Memory, owner }, claims, None, at, sink);
+        self.claim(
+            Claim {
+                range: vm.memory,
+                source: Source::Memory,
+                owner,
+            },
+            claims,
+            None,
+            at,
+            sink,
+        );
     }
 
     /// Claims the memory regions, and returns where each lies.
@@ -241,11 +271,18 @@ impl System<'_> {
             };
             ranges.push(range);
             let Some(range) = range else {
-                sink.error(path.property(name), format_args!("ends beyond the 48-bit address space"));
+                sink.error(
+                    path.property(name),
+                    format_args!("ends beyond the 48-bit address space"),
+                );
                 continue;
             };
             let at = path.property(name).value(Value::Range(range));
-            let claim = Claim { range, source: Source::MemoryRegion(index), owner };
+            let claim = Claim {
+                range,
+                source: Source::MemoryRegion(index),
+                owner,
+            };
             if region.world == World::Secure && vm.memory.contains_range(&range) {
                 self.claim_inside(claim, claims, manifest, at, sink);
             } else {
@@ -268,8 +305,21 @@ impl System<'_> {
             let path = Path::ROOT.join("device-regions").join(&region.name);
             let at = path.property("base-address").value(Value::Range(region.range));
             self.within(region.range, MemoryKind::device(region.world), at, sink);
-            let source = Source::DeviceRegion { index, exclusive: region.exclusive_access };
-            self.claim(Claim { range: region.range, source, owner }, claims, Some(manifest), at, sink);
+            let source = Source::DeviceRegion {
+                index,
+                exclusive: region.exclusive_access,
+            };
+            self.claim(
+                Claim {
+                    range: region.range,
+                    source,
+                    owner,
+                },
+                claims,
+                Some(manifest),
+                at,
+                sink,
+            );
         }
     }
 
@@ -282,13 +332,19 @@ impl System<'_> {
                 count = count.saturating_add(1);
                 if count > MAX_INTERRUPTS {
                     let at = path.property("interrupts");
-                    sink.error(at, format_args!("expected at most {MAX_INTERRUPTS} interrupts in all partitions"));
+                    sink.error(
+                        at,
+                        format_args!("expected at most {MAX_INTERRUPTS} interrupts in all partitions"),
+                    );
                     return;
                 }
                 if let Some(other) = self.interrupts.iter().find(|(id, _)| *id == interrupt.id) {
                     sink.error(
                         path.property("interrupts").dec(interrupt.id.into()),
-                        format_args!("partition \"{}\" has the same: expected an interrupt of its own", self.name(other.1)),
+                        format_args!(
+                            "partition \"{}\" has the same: expected an interrupt of its own",
+                            self.name(other.1)
+                        ),
                     );
                 }
                 if let Some(target) = interrupt.target.filter(|target| !self.spmc.cpus.contains(target)) {
@@ -320,8 +376,14 @@ impl System<'_> {
         at: At<'_>,
         sink: &mut Sink<'_>,
     ) {
-        for other in claims.iter().filter(|other| other.source != Source::Memory && other.range.overlaps(&claim.range)) {
-            sink.error(at, format_args!("overlaps {} of this partition", describe(other, Some(manifest))));
+        for other in claims
+            .iter()
+            .filter(|other| other.source != Source::Memory && other.range.overlaps(&claim.range))
+        {
+            sink.error(
+                at,
+                format_args!("overlaps {} of this partition", describe(other, Some(manifest))),
+            );
         }
         self.add(claim, claims, at, sink);
     }
@@ -335,14 +397,24 @@ impl System<'_> {
         at: At<'_>,
         sink: &mut Sink<'_>,
     ) {
-        for reserved in self.reserved.iter().filter(|reserved| reserved.range.overlaps(&claim.range)) {
+        for reserved in self
+            .reserved
+            .iter()
+            .filter(|reserved| reserved.range.overlaps(&claim.range))
+        {
             sink.error(at, format_args!("overlaps {} of {}", reserved.range, reserved.owner));
         }
         for other in claims.iter().filter(|other| other.range.overlaps(&claim.range)) {
             if both_devices(&claim, other) {
-                sink.warn(at, format_args!("overlaps {} of this partition", describe(other, manifest)));
+                sink.warn(
+                    at,
+                    format_args!("overlaps {} of this partition", describe(other, manifest)),
+                );
             } else {
-                sink.error(at, format_args!("overlaps {} of this partition", describe(other, manifest)));
+                sink.error(
+                    at,
+                    format_args!("overlaps {} of this partition", describe(other, manifest)),
+                );
                 break;
             }
         }
@@ -363,13 +435,18 @@ impl System<'_> {
         if self.claims.len().saturating_add(claims.len()) < MAX_RANGES {
             claims.push(claim);
         } else {
-            sink.error(at, format_args!("expected at most {MAX_RANGES} ranges in all partitions"));
+            sink.error(
+                at,
+                format_args!("expected at most {MAX_RANGES} ranges in all partitions"),
+            );
         }
     }
 
     /// The name of an accepted partition.
     fn name(&self, index: usize) -> &str {
-        self.accepted.get(index).map_or("?", |partition| partition.name.as_str())
+        self.accepted
+            .get(index)
+            .map_or("?", |partition| partition.name.as_str())
     }
 }
 
@@ -392,7 +469,10 @@ fn entry_point(vm: &VmEntry, package: &Package, manifest: &PartitionManifest, si
     if let Some(address) = manifest.load_address.filter(|address| *address != vm.memory.base()) {
         sink.warn(
             Path::ROOT.property("load-address").hex(address.as_u64()),
-            format_args!("expected {}, the load_address in the SPMC manifest, which counts", vm.memory.base()),
+            format_args!(
+                "expected {}, the load_address in the SPMC manifest, which counts",
+                vm.memory.base()
+            ),
         );
     }
 }
@@ -415,7 +495,10 @@ fn vm_path(name: &str) -> Path<'_> {
 
 /// Whether both ranges are device regions, which may be shared.
 fn both_devices(a: &Claim, b: &Claim) -> bool {
-    matches!((a.source, b.source), (Source::DeviceRegion { .. }, Source::DeviceRegion { .. }))
+    matches!(
+        (a.source, b.source),
+        (Source::DeviceRegion { .. }, Source::DeviceRegion { .. })
+    )
 }
 
 /// Whether the range has `exclusive-access`.
@@ -428,12 +511,18 @@ fn describe(claim: &Claim, manifest: Option<&PartitionManifest>) -> String {
     let range = claim.range;
     let (parent, name) = match claim.source {
         Source::Memory => return format!("memory {range}"),
-        Source::MemoryRegion(index) => {
-            ("memory-regions", manifest.and_then(|manifest| manifest.memory_regions.get(index)).map(|region| &region.name))
-        }
-        Source::DeviceRegion { index, .. } => {
-            ("device-regions", manifest.and_then(|manifest| manifest.device_regions.get(index)).map(|region| &region.name))
-        }
+        Source::MemoryRegion(index) => (
+            "memory-regions",
+            manifest
+                .and_then(|manifest| manifest.memory_regions.get(index))
+                .map(|region| &region.name),
+        ),
+        Source::DeviceRegion { index, .. } => (
+            "device-regions",
+            manifest
+                .and_then(|manifest| manifest.device_regions.get(index))
+                .map(|region| &region.name),
+        ),
     };
     format!("/{parent}/{} {range}", name.map_or("?", |name| name.as_str()))
 }

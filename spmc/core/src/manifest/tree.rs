@@ -3,17 +3,13 @@
 
 use super::MAX_DTB_BYTES;
 use super::diagnostic::{Diagnostic, Report, Severity, Text, Value};
+use super::dtb::{Dtb, DtbNode, DtbProperty};
 use super::nearest::nearest;
 use alloc::string::ToString;
 use core::fmt;
-use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
-use dtoolkit::{Node as _, Property as _};
 
 /// Most children of one node that are looked at.
 const MAX_CHILDREN: usize = 1024;
-
-/// Bytes of a device tree's header.
-const HEADER_BYTES: usize = 40;
 
 /// What diagnostics call the header of a partition's package.
 const PACKAGE_NAME: &str = "package header";
@@ -29,12 +25,20 @@ pub(super) struct Sink<'r> {
 impl<'r> Sink<'r> {
     /// A sink for the manifest of `partition`, or for the SPMC's own.
     pub(super) fn new(partition: Option<&'r str>, report: &'r mut Report) -> Self {
-        Self { partition, report, errors: 0 }
+        Self {
+            partition,
+            report,
+            errors: 0,
+        }
     }
 
     /// A sink into the same report for what is wrong with one partition.
     pub(super) fn for_partition<'s>(&'s mut self, partition: &'s str) -> Sink<'s> {
-        Sink { partition: Some(partition), report: self.report, errors: 0 }
+        Sink {
+            partition: Some(partition),
+            report: self.report,
+            errors: 0,
+        }
     }
 
     /// Whether an error went through this sink.
@@ -78,24 +82,41 @@ pub(super) struct Path<'a> {
 
 impl<'a> Path<'a> {
     /// The root.
-    pub(super) const ROOT: Path<'static> = Path { parent: None, name: None };
+    pub(super) const ROOT: Path<'static> = Path {
+        parent: None,
+        name: None,
+    };
 
     /// Not a node: the header of a partition's package.
-    pub(super) const PACKAGE: Path<'static> = Path { parent: Some(PACKAGE_NAME), name: None };
+    pub(super) const PACKAGE: Path<'static> = Path {
+        parent: Some(PACKAGE_NAME),
+        name: None,
+    };
 
     /// The path of the node `name` below this one.
     pub(super) fn join(self, name: &'a str) -> Self {
-        Self { parent: self.name, name: Some(name) }
+        Self {
+            parent: self.name,
+            name: Some(name),
+        }
     }
 
     /// This place, to complain about the node as a whole.
     pub(super) fn here(self) -> At<'a> {
-        At { path: self, property: None, value: None }
+        At {
+            path: self,
+            property: None,
+            value: None,
+        }
     }
 
     /// The property `name` of this node.
     pub(super) fn property(self, name: &'a str) -> At<'a> {
-        At { path: self, property: Some(name), value: None }
+        At {
+            path: self,
+            property: Some(name),
+            value: None,
+        }
     }
 }
 
@@ -121,7 +142,10 @@ pub(super) struct At<'a> {
 impl<'a> At<'a> {
     /// The same with the value that was found.
     pub(super) fn value(self, value: Value<'a>) -> Self {
-        Self { value: Some(value), ..self }
+        Self {
+            value: Some(value),
+            ..self
+        }
     }
 
     /// The same with a number that was found, shown in hexadecimal.
@@ -138,7 +162,7 @@ impl<'a> At<'a> {
 /// A node of a device tree that was found well formed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node<'a> {
-    inner: FdtNode<'a>,
+    inner: DtbNode<'a>,
     pub(super) path: Path<'a>,
 }
 
@@ -146,24 +170,22 @@ impl<'a> Node<'a> {
     /// The root of the device tree at the start of `blob`; `None` after an error when there is no well-formed one.
     pub(super) fn root(blob: &'a [u8], sink: &mut Sink<'_>) -> Option<Self> {
         let at = Path::ROOT.here();
-        let total = match blob.get(..HEADER_BYTES) {
-            Some(&[0xd0, 0x0d, 0xfe, 0xed, a, b, c, d, ..]) => u32::from_be_bytes([a, b, c, d]),
-            _ => {
-                sink.error(at, format_args!("expected a device tree (a header that begins with 0xd00dfeed)"));
+        let result = match Dtb::total_size(blob) {
+            Ok(total) if total > MAX_DTB_BYTES => {
+                sink.error(
+                    at,
+                    format_args!("device tree of {total} bytes: expected at most {MAX_DTB_BYTES}"),
+                );
                 return None;
             }
+            Ok(_) => Dtb::new(blob),
+            Err(error) => Err(error),
         };
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
-        if total > MAX_DTB_BYTES {
-            sink.error(at, format_args!("device tree of {total} bytes: expected at most {MAX_DTB_BYTES}"));
-            return None;
-        }
-        let Some(data) = blob.get(..total) else {
-            sink.error(at, format_args!("device tree of {total} bytes: expected at most {}, all there is", blob.len()));
-            return None;
-        };
-        match Fdt::new(data) {
-            Ok(fdt) => Some(Self { inner: fdt.root(), path: Path::ROOT }),
+        match result {
+            Ok(dtb) => Some(Self {
+                inner: dtb.root(),
+                path: Path::ROOT,
+            }),
             Err(error) => {
                 sink.error(at, format_args!("expected a well-formed device tree: {error}"));
                 None
@@ -179,17 +201,18 @@ impl<'a> Node<'a> {
     /// The node's properties in their order. The same name may come twice in a hostile tree.
     pub(super) fn properties(&self) -> impl Iterator<Item = Prop<'a>> + use<'a> {
         let path = self.path;
-        self.inner.properties().map(move |inner| {
-            // `value()` would tie the bytes to the property; this conversion cannot fail.
-            let value = inner.value_as::<&[u8]>().unwrap_or_default();
-            Prop { path, inner, value }
-        })
+        self.inner
+            .properties()
+            .map(move |DtbProperty { name, value }| Prop { path, name, value })
     }
 
     /// The node's children in their order, at most [`MAX_CHILDREN`] of them.
     pub(super) fn children(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
         let path = self.path;
-        self.inner.children().take(MAX_CHILDREN).map(move |inner| Node { inner, path: path.join(inner.name()) })
+        self.inner.children().take(MAX_CHILDREN).map(move |inner| Node {
+            inner,
+            path: path.join(inner.name()),
+        })
     }
 
     /// This place, to complain about the node as a whole.
@@ -207,7 +230,10 @@ impl<'a> Node<'a> {
     /// Warns that this node has no meaning, with the nearest of `known`.
     pub(super) fn unknown(&self, sink: &mut Sink<'_>, known: &[&'static str]) {
         match nearest(self.name(), known) {
-            Some(name) => sink.warn(self.here(), format_args!("unknown node, ignored; did you mean \"{name}\"?")),
+            Some(name) => sink.warn(
+                self.here(),
+                format_args!("unknown node, ignored; did you mean \"{name}\"?"),
+            ),
             None => sink.warn(self.here(), format_args!("unknown node, ignored")),
         }
     }
@@ -221,7 +247,10 @@ impl<'a> Node<'a> {
                 false
             }
             None => {
-                sink.error(self.path.property("compatible"), format_args!("missing, expected \"{expected}\""));
+                sink.error(
+                    self.path.property("compatible"),
+                    format_args!("missing, expected \"{expected}\""),
+                );
                 false
             }
         }
@@ -232,24 +261,24 @@ impl<'a> Node<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prop<'a> {
     path: Path<'a>,
-    inner: FdtProperty<'a>,
+    name: &'a str,
     value: &'a [u8],
 }
 
 impl<'a> Prop<'a> {
     /// The property's name.
-    pub(super) fn name(&self) -> &str {
-        self.inner.name()
+    pub(super) fn name(&self) -> &'a str {
+        self.name
     }
 
     /// This place, with the raw value.
-    pub(super) fn at(&self) -> At<'_> {
+    pub(super) fn at(&self) -> At<'a> {
         self.place().value(Value::Raw(self.value))
     }
 
     /// This place, without the value.
-    pub(super) fn place(&self) -> At<'_> {
-        self.path.property(self.name())
+    pub(super) fn place(&self) -> At<'a> {
+        self.path.property(self.name)
     }
 
     /// Length of the value in bytes.
@@ -336,7 +365,10 @@ impl<'a> Prop<'a> {
             return None;
         }
         if groups.len() > max {
-            sink.error(self.place(), format_args!("{} entries: expected at most {max}", groups.len()));
+            sink.error(
+                self.place(),
+                format_args!("{} entries: expected at most {max}", groups.len()),
+            );
             return None;
         }
         Some(groups.iter().map(|group| group.map(u32::from_be_bytes)))
@@ -349,7 +381,10 @@ impl<'a> Prop<'a> {
             _ => None,
         };
         let Some(text) = text else {
-            sink.error(self.at(), format_args!("expected one string of printable ASCII characters"));
+            sink.error(
+                self.at(),
+                format_args!("expected one string of printable ASCII characters"),
+            );
             return None;
         };
         if text.is_empty() || text.len() > max {
@@ -361,7 +396,10 @@ impl<'a> Prop<'a> {
 
     /// The value as a list of strings, without their final zero.
     pub(super) fn strings(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.value.strip_suffix(&[0]).unwrap_or(self.value).split(|byte| *byte == 0)
+        self.value
+            .strip_suffix(&[0])
+            .unwrap_or(self.value)
+            .split(|byte| *byte == 0)
     }
 
     /// Whether the value is the string `expected`, or a list of strings with it.
@@ -373,14 +411,17 @@ impl<'a> Prop<'a> {
     /// have anywhere are passed over.
     pub(super) fn unknown(&self, sink: &mut Sink<'_>, known: &[&'static str]) {
         if matches!(
-            self.name(),
+            self.name,
             "#address-cells" | "#size-cells" | "compatible" | "name" | "phandle" | "linux,phandle" | "status"
         ) {
             return;
         }
-        match nearest(self.name(), known) {
+        match nearest(self.name, known) {
             Some(name) => {
-                sink.warn(self.place(), format_args!("unknown property, ignored; did you mean \"{name}\"?"));
+                sink.warn(
+                    self.place(),
+                    format_args!("unknown property, ignored; did you mean \"{name}\"?"),
+                );
             }
             None => sink.warn(self.place(), format_args!("unknown property, ignored")),
         }

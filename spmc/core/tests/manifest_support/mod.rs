@@ -22,21 +22,31 @@ pub fn compile(source: &Path) -> Vec<u8> {
         .arg(source)
         .output()
         .expect("dtc must be installed (`make setup`)");
-    assert!(output.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        source.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
 /// The entries of `folder` that `accept` takes, in order of their names.
 pub fn entries(folder: &Path, accept: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| accept(path)).collect();
+    let mut found: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| accept(path))
+        .collect();
     found.sort();
     found
 }
 
 /// The `.dts` files of `folder`.
 pub fn sources(folder: &Path) -> Vec<PathBuf> {
-    entries(folder, |path| path.extension().is_some_and(|extension| extension == "dts"))
+    entries(folder, |path| {
+        path.extension().is_some_and(|extension| extension == "dts")
+    })
 }
 
 /// A file's name without its extension.
@@ -48,7 +58,10 @@ pub fn stem(path: &Path) -> &str {
 pub fn comments(source: &Path, key: &str) -> Vec<String> {
     let prefix = format!("// {key}: ");
     let text = fs::read_to_string(source).unwrap();
-    text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(String::from).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix(&prefix))
+        .map(String::from)
+        .collect()
 }
 
 /// Diagnostics as the console shows them.
@@ -71,8 +84,14 @@ pub fn package(memory: u64) -> Package {
 pub fn reserved() -> [Reserved; 2] {
     let range = |base, pages| PageRange::new(PhysAddr::new(base), pages).unwrap();
     [
-        Reserved { range: range(0x0e10_0000, 0x100), owner: "the SPMC" },
-        Reserved { range: range(0x0800_0000, 0x10), owner: "the GIC" },
+        Reserved {
+            range: range(0x0e10_0000, 0x100),
+            owner: "the SPMC",
+        },
+        Reserved {
+            range: range(0x0800_0000, 0x10),
+            owner: "the GIC",
+        },
     ]
 }
 
@@ -84,7 +103,11 @@ pub fn boot(folder: &Path, report: &mut Report) -> Option<(SpmcManifest, Vec<Par
     for (index, vm) in spmc.partitions.iter().enumerate() {
         let blob = compile(&folder.join(&vm.name).with_extension("dts"));
         if let Some(manifest) = PartitionManifest::parse(&vm.name, &blob, report) {
-            candidates.push(Candidate { vm: index, package: package(vm.memory.bytes()), manifest });
+            candidates.push(Candidate {
+                vm: index,
+                package: package(vm.memory.bytes()),
+                manifest,
+            });
         }
     }
     let partitions = system::check(&spmc, candidates, &reserved(), report);
@@ -95,14 +118,23 @@ pub fn boot(folder: &Path, report: &mut Report) -> Option<(SpmcManifest, Vec<Par
 /// What must hold of an accepted SPMC manifest, whatever was in it.
 pub fn check_spmc(spmc: &SpmcManifest) {
     assert!(!spmc.cpus.is_empty());
-    assert!(spmc.cpus.iter().enumerate().all(|(index, cpu)| !spmc.cpus[..index].contains(cpu)));
+    assert!(
+        spmc.cpus
+            .iter()
+            .enumerate()
+            .all(|(index, cpu)| !spmc.cpus[..index].contains(cpu))
+    );
     assert!(spmc.partitions.is_sorted_by(|a, b| a.number < b.number));
     for vm in &spmc.partitions {
         assert_eq!(vm.id.as_u16(), 0x8000 + vm.number);
         assert!(!vm.name.is_empty() && vm.name.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     }
     for (index, a) in spmc.memory.iter().enumerate() {
-        assert!(spmc.memory[..index].iter().all(|b| a.kind == b.kind || !a.range.overlaps(&b.range)));
+        assert!(
+            spmc.memory[..index]
+                .iter()
+                .all(|b| a.kind == b.kind || !a.range.overlaps(&b.range))
+        );
     }
     if let Some(gic) = &spmc.interrupt_controller {
         assert!(!gic.distributors.is_empty() && !gic.redistributors.is_empty());
@@ -116,28 +148,48 @@ pub fn check_manifest(manifest: &PartitionManifest) {
     assert!(!manifest.services.is_empty());
     for (index, service) in manifest.services.iter().enumerate() {
         assert!(!service.uuid.is_nil());
-        assert!(manifest.services[..index].iter().all(|other| other.uuid != service.uuid));
+        assert!(
+            manifest.services[..index]
+                .iter()
+                .all(|other| other.uuid != service.uuid)
+        );
     }
     assert!(manifest.execution_ctx_count >= 1);
     assert!(manifest.gp_register_num.is_none_or(|register| register <= 3));
-    assert!(manifest.ffa_version.is_compatible_to(tantalum_core::manifest::FFA_VERSION));
+    assert!(
+        manifest
+            .ffa_version
+            .is_compatible_to(tantalum_core::manifest::FFA_VERSION)
+    );
     assert!(manifest.load_address.is_none_or(PhysAddr::is_page_aligned));
     if manifest.exception_level == ExceptionLevel::SEl0 {
         assert_eq!(manifest.execution_ctx_count, 1);
         assert_ne!(manifest.ns_interrupts_action, NsInterruptsAction::ManagedExit);
-        assert!(manifest.memory_regions.iter().all(|region| region.access != Access::all()));
+        assert!(
+            manifest
+                .memory_regions
+                .iter()
+                .all(|region| region.access != Access::all())
+        );
     }
     if let Some(rx_tx) = manifest.rx_tx {
         assert_ne!(rx_tx.rx, rx_tx.tx);
-        assert_eq!(manifest.memory_regions[rx_tx.rx].pages, manifest.memory_regions[rx_tx.tx].pages);
+        assert_eq!(
+            manifest.memory_regions[rx_tx.rx].pages,
+            manifest.memory_regions[rx_tx.tx].pages
+        );
         assert!(manifest.memory_regions[rx_tx.tx].access.contains(Access::WRITE));
     }
     for region in &manifest.memory_regions {
         assert!(region.pages >= 1 && region.access.contains(Access::READ));
         assert!(region.world == tantalum_core::addr::World::Secure || !region.access.contains(Access::EXECUTE));
     }
-    let mut interrupts: Vec<_> =
-        manifest.device_regions.iter().flat_map(|region| &region.interrupts).map(|interrupt| interrupt.id).collect();
+    let mut interrupts: Vec<_> = manifest
+        .device_regions
+        .iter()
+        .flat_map(|region| &region.interrupts)
+        .map(|interrupt| interrupt.id)
+        .collect();
     interrupts.sort_unstable();
     assert!(interrupts.is_sorted_by(|a, b| a < b));
     for region in &manifest.device_regions {
@@ -154,23 +206,35 @@ pub fn check_partitions(spmc: &SpmcManifest, partitions: &[Partition]) {
     let mut claims: Vec<(usize, PageRange, bool)> = Vec::new();
     for (owner, partition) in partitions.iter().enumerate() {
         let vm = &spmc.partitions[partition.vm];
-        assert_eq!((partition.id, &partition.name, partition.memory), (vm.id, &vm.name, vm.memory));
+        assert_eq!(
+            (partition.id, &partition.name, partition.memory),
+            (vm.id, &vm.name, vm.memory)
+        );
         let contexts = usize::from(partition.execution_contexts);
         assert!(contexts == 1 || contexts == spmc.cpus.len());
         assert!(partition.manifest.entrypoint_offset < partition.memory.bytes());
         let inside = |part: &ByteRange| part.end() <= partition.memory.bytes();
         assert!(inside(&partition.package.image) && inside(&partition.package.manifest));
-        assert!(spmc.ranges(MemoryKind::Memory).any(|range| range.contains_range(&partition.memory)));
+        assert!(
+            spmc.ranges(MemoryKind::Memory)
+                .any(|range| range.contains_range(&partition.memory))
+        );
         claims.push((owner, partition.memory, false));
         assert_eq!(partition.region_ranges.len(), partition.manifest.memory_regions.len());
         for (region, range) in partition.manifest.memory_regions.iter().zip(&partition.region_ranges) {
             let Some(range) = range else { continue };
             assert_eq!(range.pages(), u64::from(region.pages));
-            assert!(spmc.ranges(MemoryKind::memory(region.world)).any(|declared| declared.contains_range(range)));
+            assert!(
+                spmc.ranges(MemoryKind::memory(region.world))
+                    .any(|declared| declared.contains_range(range))
+            );
             claims.push((owner, *range, false));
         }
         for region in &partition.manifest.device_regions {
-            assert!(spmc.ranges(MemoryKind::device(region.world)).any(|range| range.contains_range(&region.range)));
+            assert!(
+                spmc.ranges(MemoryKind::device(region.world))
+                    .any(|range| range.contains_range(&region.range))
+            );
             claims.push((owner, region.range, true));
         }
     }

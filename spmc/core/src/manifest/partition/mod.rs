@@ -349,6 +349,8 @@ impl PartitionManifest {
     /// The messaging methods of all services together.
     #[must_use]
     pub fn messaging(&self) -> MessagingMethod {
-        self.services.iter().fold(MessagingMethod::empty(), |all, service| all | service.messaging)
+        self.services
+            .iter()
+            .fold(MessagingMethod::empty(), |all, service| all | service.messaging)
     }
 }

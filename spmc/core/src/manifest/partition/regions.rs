@@ -76,7 +76,10 @@ impl<'a> Common<'a> {
     /// `pages-count`.
     fn pages(&self, path: Path<'_>, sink: &mut Sink<'_>) -> Option<u32> {
         let Some(property) = self.pages_count else {
-            sink.error(path.property("pages-count"), format_args!("missing, expected the number of 4 KiB pages"));
+            sink.error(
+                path.property("pages-count"),
+                format_args!("missing, expected the number of 4 KiB pages"),
+            );
             return None;
         };
         let pages = |number| u32::try_from(number).ok().filter(|pages| *pages != 0);
@@ -94,7 +97,10 @@ impl<'a> Common<'a> {
         match PageRange::new(base, pages.into()) {
             Ok(range) => Some(range),
             Err(error) => {
-                sink.error(property.place().hex(base.as_u64()), format_args!("region of {pages} pages {error}"));
+                sink.error(
+                    property.place().hex(base.as_u64()),
+                    format_args!("region of {pages} pages {error}"),
+                );
                 None
             }
         }
@@ -109,7 +115,10 @@ impl<'a> Common<'a> {
         sink: &mut Sink<'_>,
     ) -> Option<(Access, World)> {
         let Some(property) = self.attributes else {
-            sink.error(path.property("attributes"), format_args!("missing, expected {expected}"));
+            sink.error(
+                path.property("attributes"),
+                format_args!("missing, expected {expected}"),
+            );
             return None;
         };
         let bits = property.number(sink)?;
@@ -118,9 +127,16 @@ impl<'a> Common<'a> {
             sink.error(property.place().hex(bits), format_args!("expected {expected}"));
             return None;
         }
-        let world = if bits & NON_SECURE == 0 { World::Secure } else { World::NonSecure };
+        let world = if bits & NON_SECURE == 0 {
+            World::Secure
+        } else {
+            World::NonSecure
+        };
         if bits & !(NON_SECURE | u64::from(Access::all().bits())) != 0 {
-            sink.warn(property.place().hex(bits), format_args!("bits above 3 have no meaning, ignored"));
+            sink.warn(
+                property.place().hex(bits),
+                format_args!("bits above 3 have no meaning, ignored"),
+            );
         }
         Some((access, world))
     }
@@ -131,28 +147,45 @@ impl<'a> Common<'a> {
             .smmu_id
             .and_then(|property| property.dec(sink, |number| u32::try_from(number).ok(), "a number of 32 bits"));
         let mut stream_ids = Vec::new();
-        if let Some(ids) = self.stream_ids.and_then(|property| property.groups::<1>(sink, MAX_REGION_ITEMS, "32-bit ids"))
+        if let Some(ids) = self
+            .stream_ids
+            .and_then(|property| property.groups::<1>(sink, MAX_REGION_ITEMS, "32-bit ids"))
         {
             stream_ids = ids.map(|[id]| id).collect();
         }
         let mut access = Vec::new();
         if let Some(property) = self.stream_access {
-            for [bits] in property.groups::<1>(sink, MAX_REGION_ITEMS, "32-bit attributes").into_iter().flatten() {
+            for [bits] in property
+                .groups::<1>(sink, MAX_REGION_ITEMS, "32-bit attributes")
+                .into_iter()
+                .flatten()
+            {
                 access.push(Access::from_bits_truncate(u8::try_from(bits & 0xff).unwrap_or(0)));
             }
             if access.len() != stream_ids.len() {
-                sink.error(property.at(), format_args!("expected one value for each of {} stream-ids", stream_ids.len()));
+                sink.error(
+                    property.at(),
+                    format_args!("expected one value for each of {} stream-ids", stream_ids.len()),
+                );
             }
         }
         let property = self.smmu_id.or(self.stream_ids)?;
-        sink.warn(property.at(), format_args!("SMMUs are not supported: what the device does by DMA is not confined"));
-        Some(Dma { smmu_id, stream_ids, access })
+        sink.warn(
+            property.at(),
+            format_args!("SMMUs are not supported: what the device does by DMA is not confined"),
+        );
+        Some(Dma {
+            smmu_id,
+            stream_ids,
+            access,
+        })
     }
 }
 
 /// A node's name, bounded.
 fn bounded_name(node: &Node<'_>) -> String {
-    node.name().chars().take(MAX_TEXT).collect()
+    let name = node.name();
+    String::from(name.get(..MAX_TEXT).unwrap_or(name))
 }
 
 /// Reads the properties of `memory-regions` or `device-regions` itself.
@@ -182,7 +215,10 @@ impl Memories {
         read_parent(node, "arm,ffa-manifest-memory-regions", sink);
         for child in node.children() {
             if self.regions.len() == MAX_REGIONS {
-                sink.error(node.here(), format_args!("expected at most {MAX_REGIONS} memory regions"));
+                sink.error(
+                    node.here(),
+                    format_args!("expected at most {MAX_REGIONS} memory regions"),
+                );
                 return;
             }
             self.region(&child, sink);
@@ -197,7 +233,10 @@ impl Memories {
                 "load-address-relative-offset" => offset = Some(property),
                 "phandle" => handle = property.number(sink).and_then(|number| u32::try_from(number).ok()),
                 "load-flags" => {
-                    sink.warn(property.place(), format_args!("OP-TEE's own property, has no effect here"));
+                    sink.warn(
+                        property.place(),
+                        format_args!("OP-TEE's own property, has no effect here"),
+                    );
                 }
                 _ if common.take(&property, sink) => {}
                 _ => property.unknown(sink, MEMORY),
@@ -253,7 +292,10 @@ impl Memories {
         let (rx, tx) = rx.zip(tx)?;
         let (rx_region, tx_region) = self.regions.get(rx).zip(self.regions.get(tx))?;
         if rx == tx {
-            sink.error(path.property("tx-buffer"), format_args!("expected another memory region than rx-buffer"));
+            sink.error(
+                path.property("tx-buffer"),
+                format_args!("expected another memory region than rx-buffer"),
+            );
         } else if rx_region.pages != tx_region.pages {
             sink.error(
                 path.property("tx-buffer"),
@@ -263,7 +305,10 @@ impl Memories {
                 ),
             );
         } else if !tx_region.access.contains(Access::WRITE) {
-            sink.error(path.property("tx-buffer"), format_args!("expected a memory region that is writable"));
+            sink.error(
+                path.property("tx-buffer"),
+                format_args!("expected a memory region that is writable"),
+            );
         } else {
             return Some(RxTx { rx, tx });
         }
@@ -280,7 +325,10 @@ fn placement(
 ) -> Option<Placement> {
     match (common.base_address, offset) {
         (Some(_), Some(offset)) => {
-            sink.error(offset.at(), format_args!("expected either this or base-address, not both"));
+            sink.error(
+                offset.at(),
+                format_args!("expected either this or base-address, not both"),
+            );
             None
         }
         (Some(base), None) => Common::range(&base, pages, sink).map(Placement::Fixed),
@@ -307,7 +355,10 @@ impl Devices {
         read_parent(node, "arm,ffa-manifest-device-regions", sink);
         for child in node.children() {
             if self.regions.len() == MAX_REGIONS {
-                sink.error(node.here(), format_args!("expected at most {MAX_REGIONS} device regions"));
+                sink.error(
+                    node.here(),
+                    format_args!("expected at most {MAX_REGIONS} device regions"),
+                );
                 return;
             }
             self.region(&child, sink);
@@ -332,7 +383,10 @@ impl Devices {
         let range = match common.base_address {
             Some(property) => Common::range(&property, pages, sink),
             None => {
-                sink.error(node.path.property("base-address"), format_args!("missing, expected the device's address"));
+                sink.error(
+                    node.path.property("base-address"),
+                    format_args!("missing, expected the device's address"),
+                );
                 None
             }
         };
@@ -340,7 +394,9 @@ impl Devices {
         let access = common.access(node.path, &[Access::READ, RW], expected, sink);
         let interrupts = read_interrupts(interrupts, targets, sink);
         let dma = common.dma(sink);
-        let (Some(range), Some((access, world))) = (range, access) else { return };
+        let (Some(range), Some((access, world))) = (range, access) else {
+            return;
+        };
         let name = bounded_name(node);
         self.regions.push(DeviceRegion {
             name,
@@ -359,7 +415,12 @@ impl Devices {
         let mut ids: Vec<(u32, &str)> = self
             .regions
             .iter()
-            .flat_map(|region| region.interrupts.iter().map(|interrupt| (interrupt.id, region.name.as_str())))
+            .flat_map(|region| {
+                region
+                    .interrupts
+                    .iter()
+                    .map(|interrupt| (interrupt.id, region.name.as_str()))
+            })
             .collect();
         ids.sort_by_key(|(id, _)| *id);
         for pair in ids.windows(2) {
@@ -367,7 +428,11 @@ impl Devices {
                 && first == second
             {
                 sink.error(
-                    Path::ROOT.join("device-regions").join(name).property("interrupts").dec(second.into()),
+                    Path::ROOT
+                        .join("device-regions")
+                        .join(name)
+                        .property("interrupts")
+                        .dec(second.into()),
                     format_args!("expected each interrupt once in a partition"),
                 );
             }
@@ -380,7 +445,11 @@ impl Devices {
 fn read_interrupts(interrupts: Option<Prop<'_>>, targets: Option<Prop<'_>>, sink: &mut Sink<'_>) -> Vec<Interrupt> {
     let mut found: Vec<Interrupt> = Vec::new();
     if let Some(property) = interrupts {
-        let pairs = property.groups::<2>(sink, MAX_REGION_ITEMS, "pairs of 32-bit cells, interrupt id and attributes");
+        let pairs = property.groups::<2>(
+            sink,
+            MAX_REGION_ITEMS,
+            "pairs of 32-bit cells, interrupt id and attributes",
+        );
         for [id, attributes] in pairs.into_iter().flatten() {
             found.extend(interrupt(&property, id, attributes, sink));
         }
@@ -434,8 +503,16 @@ fn interrupt(property: &Prop<'_>, id: u32, attributes: u32, sink: &mut Sink<'_>)
     Some(Interrupt {
         id,
         priority: attributes.to_le_bytes()[0],
-        world: if attributes & 1 << 8 == 0 { World::NonSecure } else { World::Secure },
-        trigger: if attributes & 1 << 9 == 0 { Trigger::Edge } else { Trigger::Level },
+        world: if attributes & 1 << 8 == 0 {
+            World::NonSecure
+        } else {
+            World::Secure
+        },
+        trigger: if attributes & 1 << 9 == 0 {
+            Trigger::Edge
+        } else {
+            Trigger::Level
+        },
         kind,
         target: None,
     })

@@ -49,7 +49,13 @@ pub(super) const PROPERTIES: &[&str] = &[
 ];
 
 /// Names of the root's nodes.
-const NODES: &[&str] = &["boot-info", "device-regions", "memory-regions", "rx_tx-info", "services"];
+const NODES: &[&str] = &[
+    "boot-info",
+    "device-regions",
+    "memory-regions",
+    "rx_tx-info",
+    "services",
+];
 
 /// The highest messaging bits need FF-A 1.2.
 const DIRECT_REQ2: MessagingMethod = MessagingMethod::DIRECT_REQ2_RECEIVE.union(MessagingMethod::DIRECT_REQ2_SEND);
@@ -86,7 +92,8 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<PartitionMan
     let mut manifest = PartitionManifest::default();
     let mut seen = Seen::default();
     for property in root.properties() {
-        if !identity(&property, &mut manifest, &mut seen, sink) && !behaviour(&property, &mut manifest, &mut seen, sink) {
+        if !identity(&property, &mut manifest, &mut seen, sink) && !behaviour(&property, &mut manifest, &mut seen, sink)
+        {
             foreign(&property, sink);
         }
     }
@@ -105,11 +112,17 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<PartitionMan
         }
     }
     mandatory(&mut manifest, &seen, sink);
-    manifest.services = services::pair(seen.uuid, seen.messaging_method, seen.services.take(), seen.binding, sink);
+    manifest.services = services::pair(
+        seen.uuid,
+        seen.messaging_method,
+        seen.services.take(),
+        seen.binding,
+        sink,
+    );
     manifest.rx_tx = seen.rx_tx.and_then(|handles| memories.rx_tx(handles, sink));
     manifest.memory_regions = memories.regions;
     manifest.device_regions = devices.finish(sink);
-    relations(&mut manifest, &seen, sink);
+    relations(&manifest, &seen, sink);
     if sink.failed() { None } else { Some(manifest) }
 }
 
@@ -153,8 +166,11 @@ fn identity<'a>(
         "description" => manifest.description = property.string(sink, MAX_DESCRIPTION).map(String::from),
         "execution-ctx-count" => {
             seen.present.execution_ctx_count = true;
-            seen.execution_ctx_count =
-                property.dec(sink, |count| to_u16(count).filter(|count| *count != 0), "1, or the number of PEs (at most 65535)");
+            seen.execution_ctx_count = property.dec(
+                sink,
+                |count| to_u16(count).filter(|count| *count != 0),
+                "1, or the number of PEs (at most 65535)",
+            );
         }
         "exception-level" => {
             seen.present.exception_level = true;
@@ -181,12 +197,7 @@ fn identity<'a>(
 }
 
 /// Properties that say what the partition does and wants. Returns whether `property` is one of them.
-fn behaviour(
-    property: &Prop<'_>,
-    manifest: &mut PartitionManifest,
-    seen: &mut Seen<'_>,
-    sink: &mut Sink<'_>,
-) -> bool {
+fn behaviour(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut Seen<'_>, sink: &mut Sink<'_>) -> bool {
     match property.name() {
         "managed-exit" => seen.managed_exit = property.flag(sink),
         "managed-exit-virq" => manifest.managed_exit_virq = property.flag(sink),
@@ -223,14 +234,20 @@ fn behaviour(
 fn foreign(property: &Prop<'_>, sink: &mut Sink<'_>) {
     match property.name() {
         "mem-size" | "elf-format" | "load-flags" | "arm,tpm_event_log" | "arm,hw-features" => {
-            sink.warn(property.place(), format_args!("OP-TEE's own property, has no effect here"));
+            sink.warn(
+                property.place(),
+                format_args!("OP-TEE's own property, has no effect here"),
+            );
         }
         "image-size" => sink.warn(
             property.place(),
             format_args!("no effect here: mem_size of the SPMC manifest says how much memory the partition has"),
         ),
         "live-activation-register" | "image-uuid" | "live-state-buffer-info" => {
-            sink.warn(property.place(), format_args!("live activation is not supported, no effect"));
+            sink.warn(
+                property.place(),
+                format_args!("live activation is not supported, no effect"),
+            );
         }
         _ => property.unknown(sink, PROPERTIES),
     }
@@ -246,7 +263,9 @@ fn page_address(value: u64) -> Option<PhysAddr> {
 }
 
 fn ffa_version(value: u64) -> Option<Version> {
-    let version = u32::try_from(value).ok().and_then(|value| Version::try_from(value).ok())?;
+    let version = u32::try_from(value)
+        .ok()
+        .and_then(|value| Version::try_from(value).ok())?;
     version.is_compatible_to(FFA_VERSION).then_some(version)
 }
 
@@ -274,7 +293,9 @@ fn other_s_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> OtherSInterruptsA
         1 => Some(OtherSInterruptsAction::Signaled),
         _ => None,
     };
-    property.dec(sink, action, "0 (queued) or 1 (signaled)").unwrap_or_default()
+    property
+        .dec(sink, action, "0 (queued) or 1 (signaled)")
+        .unwrap_or_default()
 }
 
 fn run_time_model(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<RunTimeModel> {
@@ -299,7 +320,9 @@ fn abort_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<AbortAction>
 
 /// `power-management-messages`. Hafnium ignores bits that it does not know, so unknown ones only get a warning.
 fn power_management(property: &Prop<'_>, sink: &mut Sink<'_>) -> PowerManagement {
-    let Some(bits) = property.number(sink) else { return PowerManagement::empty() };
+    let Some(bits) = property.number(sink) else {
+        return PowerManagement::empty();
+    };
     let known = PowerManagement::from_bits_truncate(u8::try_from(bits & 0xff).unwrap_or(0));
     if u64::from(known.bits()) != bits {
         sink.warn(
@@ -316,18 +339,26 @@ fn id(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<SpId> {
     let number = property.number(sink)?;
     let id = to_u16(number).and_then(SpId::new);
     if id.is_none() {
-        sink.warn(property.place().hex(number), format_args!("expected 0x8001 to 0xffbf; ignored"));
+        sink.warn(
+            property.place().hex(number),
+            format_args!("expected 0x8001 to 0xffbf; ignored"),
+        );
     }
     id
 }
 
 fn auxiliary_ids(property: &Prop<'_>, sink: &mut Sink<'_>) -> Vec<u16> {
-    let Some(cells) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") else { return Vec::new() };
+    let Some(cells) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") else {
+        return Vec::new();
+    };
     let mut ids = Vec::with_capacity(cells.len());
     for [cell] in cells {
         match u16::try_from(cell) {
             Ok(id) => ids.push(id),
-            Err(_) => sink.error(property.place().hex(cell.into()), format_args!("expected ids of 16 bits")),
+            Err(_) => sink.error(
+                property.place().hex(cell.into()),
+                format_args!("expected ids of 16 bits"),
+            ),
         }
     }
     ids
@@ -346,7 +377,8 @@ fn boot_info(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<BootInfo> {
         }
     }
     node.no_children(sink);
-    node.check_compatible(compatible, "arm,ffa-manifest-boot-info", sink).then_some(info)
+    node.check_compatible(compatible, "arm,ffa-manifest-boot-info", sink)
+        .then_some(info)
 }
 
 /// The `rx_tx-info` node: the phandles of the RX and the TX buffer.
@@ -365,7 +397,10 @@ fn rx_tx(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<(u32, u32)> {
     node.no_children(sink);
     for (name, found) in [("rx-buffer", rx), ("tx-buffer", tx)] {
         if found.is_none() {
-            sink.error(node.path.property(name), format_args!("missing, expected the phandle of a memory region"));
+            sink.error(
+                node.path.property(name),
+                format_args!("missing, expected the phandle of a memory region"),
+            );
         }
     }
     let compatible = node.check_compatible(compatible, "arm,ffa-manifest-rx_tx-buffer", sink);
@@ -376,8 +411,16 @@ fn rx_tx(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<(u32, u32)> {
 fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
     let present = &seen.present;
     for (found, name, expected) in [
-        (present.ffa_version, "ffa-version", "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)"),
-        (present.execution_ctx_count, "execution-ctx-count", "1 or the number of PEs"),
+        (
+            present.ffa_version,
+            "ffa-version",
+            "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)",
+        ),
+        (
+            present.execution_ctx_count,
+            "execution-ctx-count",
+            "1 or the number of PEs",
+        ),
         (present.exception_level, "exception-level", "1 (S-EL0) or 2 (S-EL1)"),
         (present.execution_state, "execution-state", "0 (AArch64)"),
     ] {
@@ -397,10 +440,17 @@ fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<
 }
 
 /// Rules between properties.
-fn relations(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
+fn relations(manifest: &PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
     let at = |name| Path::ROOT.property(name);
-    if seen.managed_exit && seen.ns_interrupts_action.is_some_and(|action| action != NsInterruptsAction::ManagedExit) {
-        sink.warn(at("managed-exit"), format_args!("ignored: ns-interrupts-action says otherwise"));
+    if seen.managed_exit
+        && seen
+            .ns_interrupts_action
+            .is_some_and(|action| action != NsInterruptsAction::ManagedExit)
+    {
+        sink.warn(
+            at("managed-exit"),
+            format_args!("ignored: ns-interrupts-action says otherwise"),
+        );
     }
     if manifest.other_s_interrupts_action == OtherSInterruptsAction::Queued
         && manifest.ns_interrupts_action != NsInterruptsAction::Queued
@@ -410,13 +460,13 @@ fn relations(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<
             format_args!("expected 1 (signaled), or ns-interrupts-action = 0 (queued) as well"),
         );
     }
-    if let (Some(version), true) = (seen.ffa_version, manifest.messaging().intersects(DIRECT_REQ2)) {
-        if version < Version(1, 2) {
-            sink.error(
-                at("ffa-version").hex(u32::from(version).into()),
-                format_args!("expected 0x10002, as messaging-method has bits 9 or 10 (FFA_MSG_SEND_DIRECT_REQ2)"),
-            );
-        }
+    if let Some(version) = seen.ffa_version.filter(|version| *version < Version(1, 2))
+        && manifest.messaging().intersects(DIRECT_REQ2)
+    {
+        sink.error(
+            at("ffa-version").hex(u32::from(version).into()),
+            format_args!("expected 0x10002, as messaging-method has bits 9 or 10 (FFA_MSG_SEND_DIRECT_REQ2)"),
+        );
     }
     if manifest.exception_level == ExceptionLevel::SEl0 {
         s_el0(manifest, sink);
@@ -441,7 +491,7 @@ fn relations(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<
 }
 
 /// What an S-EL0 partition cannot have.
-fn s_el0(manifest: &mut PartitionManifest, sink: &mut Sink<'_>) {
+fn s_el0(manifest: &PartitionManifest, sink: &mut Sink<'_>) {
     let at = |name| Path::ROOT.property(name);
     if manifest.execution_ctx_count != 1 {
         sink.error(
@@ -464,7 +514,11 @@ fn s_el0(manifest: &mut PartitionManifest, sink: &mut Sink<'_>) {
     for region in &manifest.memory_regions {
         if region.access == regions::RWX {
             sink.error(
-                Path::ROOT.join("memory-regions").join(&region.name).property("attributes").hex(7),
+                Path::ROOT
+                    .join("memory-regions")
+                    .join(&region.name)
+                    .property("attributes")
+                    .hex(7),
                 format_args!("expected not all of read, write and execute for an S-EL0 partition"),
             );
         }

@@ -57,15 +57,24 @@ fn service(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Service> {
     }
     node.no_children(sink);
     if uuid.is_none() {
-        sink.error(node.path.property("uuid"), format_args!("missing, expected a canonical UUID string"));
+        sink.error(
+            node.path.property("uuid"),
+            format_args!("missing, expected a canonical UUID string"),
+        );
     }
     if method.is_none() {
-        sink.error(node.path.property("messaging-method"), format_args!("missing, expected {METHODS}"));
+        sink.error(
+            node.path.property("messaging-method"),
+            format_args!("missing, expected {METHODS}"),
+        );
     }
     let (uuid, method) = uuid.zip(method)?;
     let uuid = canonical(&uuid, sink);
     let messaging = method.hex(sink, messaging_method, METHODS);
-    Some(Service { uuid: uuid?, messaging: messaging? })
+    Some(Service {
+        uuid: uuid?,
+        messaging: messaging?,
+    })
 }
 
 /// A UUID as a string, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
@@ -110,7 +119,10 @@ pub(super) fn pair(
 ) -> Vec<Service> {
     if let Some(services) = services {
         for property in [uuid, method].into_iter().flatten() {
-            sink.warn(property.place(), format_args!("ignored: the services node says it for each service"));
+            sink.warn(
+                property.place(),
+                format_args!("ignored: the services node says it for each service"),
+            );
         }
         return services;
     }
@@ -122,7 +134,10 @@ pub(super) fn pair(
         return Vec::new();
     };
     if binding == Some(Version(1, 1)) {
-        sink.warn(uuid.place(), format_args!("binding 1.1 expects a services node instead"));
+        sink.warn(
+            uuid.place(),
+            format_args!("binding 1.1 expects a services node instead"),
+        );
     }
     let uuids = tuples(&uuid, sink);
     let methods = methods(&method, sink);
@@ -135,11 +150,17 @@ pub(super) fn pair(
 /// Reports what is not there at all.
 fn missing(uuid: bool, method: bool, binding: Option<Version>, sink: &mut Sink<'_>) {
     if binding == Some(Version(1, 1)) && !uuid {
-        sink.error(Path::ROOT.join("services").here(), format_args!("missing, expected the node, with a child for each service"));
+        sink.error(
+            Path::ROOT.join("services").here(),
+            format_args!("missing, expected the node, with a child for each service"),
+        );
         return;
     }
     if !uuid {
-        sink.error(Path::ROOT.property("uuid"), format_args!("missing, expected four 32-bit cells for each UUID"));
+        sink.error(
+            Path::ROOT.property("uuid"),
+            format_args!("missing, expected four 32-bit cells for each UUID"),
+        );
     }
     if !method {
         sink.error(
@@ -183,7 +204,9 @@ fn is_rfc(uuid: &Uuid) -> bool {
 /// `messaging-method`: one value, or one for each UUID.
 fn methods(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<MessagingMethod>> {
     if matches!(property.len(), 1 | 2) {
-        return property.hex(sink, messaging_method, METHODS).map(|method| [method].into());
+        return property
+            .hex(sink, messaging_method, METHODS)
+            .map(|method| [method].into());
     }
     let cells = property.groups::<1>(sink, MAX_SERVICES, "one 32-bit cell, or one for each UUID")?;
     let mut methods = Vec::with_capacity(cells.len());
@@ -218,7 +241,15 @@ fn zip(
     }
     for (index, &uuid_value) in uuids.iter().enumerate() {
         if let Some(&messaging) = one_for_all.or(methods.get(index)) {
-            add(&mut services, Service { uuid: uuid_value, messaging }, uuid.place(), sink);
+            add(
+                &mut services,
+                Service {
+                    uuid: uuid_value,
+                    messaging,
+                },
+                uuid.place(),
+                sink,
+            );
         }
     }
     services

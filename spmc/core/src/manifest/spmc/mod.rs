@@ -190,6 +190,9 @@ impl SpmcManifest {
 
     /// The ranges of memory of one kind.
     pub fn ranges(&self, kind: MemoryKind) -> impl Iterator<Item = PageRange> + '_ {
-        self.memory.iter().filter(move |memory| memory.kind == kind).map(|memory| memory.range)
+        self.memory
+            .iter()
+            .filter(move |memory| memory.kind == kind)
+            .map(|memory| memory.range)
     }
 }

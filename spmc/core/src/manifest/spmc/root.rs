@@ -20,8 +20,15 @@ const COMPATIBLE: &str = "arm,ffa-core-manifest-1.0";
 const NODES: &[&str] = &["attribute", "hypervisor", "cpus", "memory", "interrupt-controller"];
 
 /// Names of the properties of `/attribute`.
-const ATTRIBUTE: &[&str] =
-    &["spmc_id", "maj_ver", "min_ver", "exec_state", "load_address", "entrypoint", "binary_size"];
+const ATTRIBUTE: &[&str] = &[
+    "spmc_id",
+    "maj_ver",
+    "min_ver",
+    "exec_state",
+    "load_address",
+    "entrypoint",
+    "binary_size",
+];
 
 /// Ranges of memory, each with the path of its node.
 type Memory<'a> = Vec<(Path<'a>, MemoryRange)>;
@@ -52,17 +59,16 @@ impl Cells {
     }
 
     /// Splits `reg` into addresses and sizes.
-    fn split<'a>(
-        self,
-        property: &Prop<'a>,
-        sink: &mut Sink<'_>,
-    ) -> Option<impl Iterator<Item = (u64, u64)> + use<'a>> {
+    fn split<'a>(self, property: &Prop<'a>, sink: &mut Sink<'_>) -> Option<impl Iterator<Item = (u64, u64)> + use<'a>> {
         let mut cells = property.cells(sink)?;
         let entry = self.address.saturating_add(self.size);
         if !cells.len().is_multiple_of(entry) {
             sink.error(
                 property.at(),
-                format_args!("expected entries of {} address cells and {} size cells", self.address, self.size),
+                format_args!(
+                    "expected entries of {} address cells and {} size cells",
+                    self.address, self.size
+                ),
             );
             return None;
         }
@@ -108,8 +114,11 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<SpmcManifest
         }
     }
     check_memory(&memory, sink);
-    for (name, there) in [("attribute", attribute.is_some()), ("hypervisor", partitions.is_some()), ("cpus", cpus.is_some())]
-    {
+    for (name, there) in [
+        ("attribute", attribute.is_some()),
+        ("hypervisor", partitions.is_some()),
+        ("cpus", cpus.is_some()),
+    ] {
         if !there {
             sink.error(Path::ROOT.join(name).here(), format_args!("missing, expected the node"));
         }
@@ -118,7 +127,13 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<SpmcManifest
         return None;
     }
     let memory = memory.into_iter().map(|(_, range)| range).collect();
-    Some(SpmcManifest { attribute: attribute??, partitions: partitions?, cpus: cpus?, memory, interrupt_controller })
+    Some(SpmcManifest {
+        attribute: attribute??,
+        partitions: partitions?,
+        cpus: cpus?,
+        memory,
+        interrupt_controller,
+    })
 }
 
 /// Whether a node's name is `expected`, with or without a unit address.
@@ -140,14 +155,20 @@ fn other<'a>(node: &Node<'a>, cells: Cells, memory: &mut Memory<'a>, sink: &mut 
     if device_type.is_none() && !is_named(name, "memory") {
         if name.starts_with("smmu") || name.starts_with("iommu") {
             sink.warn(node.here(), format_args!("SMMUs are not supported: has no effect"));
-        } else if !matches!(name, "tpm_event_log" | "sp_packages" | "psci" | "timer" | "soc" | "reserved-memory") {
+        } else if !matches!(
+            name,
+            "tpm_event_log" | "sp_packages" | "psci" | "timer" | "soc" | "reserved-memory"
+        ) {
             node.unknown(sink, NODES);
         }
         return;
     }
     let expected = "\"memory\", \"ns-memory\", \"device-memory\" or \"ns-device-memory\"";
     let Some(device_type) = device_type else {
-        sink.error(node.path.property("device_type"), format_args!("missing, expected {expected}"));
+        sink.error(
+            node.path.property("device_type"),
+            format_args!("missing, expected {expected}"),
+        );
         return;
     };
     let kind = core::str::from_utf8(device_type.strings().next().unwrap_or_default()).ok();
@@ -157,7 +178,10 @@ fn other<'a>(node: &Node<'a>, cells: Cells, memory: &mut Memory<'a>, sink: &mut 
     };
     match reg {
         Some(reg) => read_ranges(&reg, kind, cells, (node.path, memory), sink),
-        None => sink.error(node.path.property("reg"), format_args!("missing, expected ranges of addresses")),
+        None => sink.error(
+            node.path.property("reg"),
+            format_args!("missing, expected ranges of addresses"),
+        ),
     }
 }
 
@@ -171,13 +195,19 @@ fn read_ranges<'a>(
 ) {
     for (base, bytes) in cells.split(reg, sink).into_iter().flatten() {
         if memory.len() == MAX_MEMORY_RANGES {
-            sink.error(reg.place(), format_args!("expected at most {MAX_MEMORY_RANGES} ranges in all memory nodes"));
+            sink.error(
+                reg.place(),
+                format_args!("expected at most {MAX_MEMORY_RANGES} ranges in all memory nodes"),
+            );
             return;
         }
         match PageRange::from_bytes(PhysAddr::new(base), bytes) {
             Ok(range) => memory.push((path, MemoryRange { kind, range })),
             Err(error) => {
-                sink.error(reg.place().hex(base), format_args!("range of {bytes:#x} bytes {error}: expected whole pages"));
+                sink.error(
+                    reg.place().hex(base),
+                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
+                );
             }
         }
     }
@@ -188,10 +218,16 @@ fn check_memory(memory: &Memory<'_>, sink: &mut Sink<'_>) {
     let at = Path::ROOT.join("memory").here();
     let has = |kind| memory.iter().any(|(_, range)| range.kind == kind);
     if !sink.failed() && !has(MemoryKind::Memory) {
-        sink.error(at, format_args!("missing, expected a node with device_type = \"memory\" for partitions"));
+        sink.error(
+            at,
+            format_args!("missing, expected a node with device_type = \"memory\" for partitions"),
+        );
     }
     if !sink.failed() && !has(MemoryKind::NsMemory) {
-        sink.warn(at, format_args!("no node with device_type = \"ns-memory\": the normal world can share no memory"));
+        sink.warn(
+            at,
+            format_args!("no node with device_type = \"ns-memory\": the normal world can share no memory"),
+        );
     }
     let mut sorted: Vec<_> = memory.iter().collect();
     sorted.sort_by_key(|(_, range)| range.range.base());
@@ -202,7 +238,13 @@ fn check_memory(memory: &Memory<'_>, sink: &mut Sink<'_>) {
             if other.kind == range.kind {
                 sink.warn(at, format_args!("overlaps {} of the same kind", other.range));
             } else {
-                sink.error(at, format_args!("overlaps {} {}: expected one kind for each page", other.kind, other.range));
+                sink.error(
+                    at,
+                    format_args!(
+                        "overlaps {} {}: expected one kind for each page",
+                        other.kind, other.range
+                    ),
+                );
             }
         }
         if highest.is_none_or(|other| other.range.end() < range.range.end()) {
@@ -233,13 +275,26 @@ fn read_attribute(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Attribute> {
         }
     }
     node.no_children(sink);
-    for (name, there) in [("spmc_id", spmc_id.is_some()), ("maj_ver", major.is_some()), ("min_ver", minor.is_some())] {
+    for (name, there) in [
+        ("spmc_id", spmc_id.is_some()),
+        ("maj_ver", major.is_some()),
+        ("min_ver", minor.is_some()),
+    ] {
         if !there {
-            sink.error(node.path.property(name), format_args!("missing, expected it: the SPMD needs it too"));
+            sink.error(
+                node.path.property(name),
+                format_args!("missing, expected it: the SPMD needs it too"),
+            );
         }
     }
     let (spmc_id, major, minor) = (spmc_id??, major??, minor??);
-    Some(Attribute { spmc_id, version: Version(major, minor), load_address, binary_size, entrypoint })
+    Some(Attribute {
+        spmc_id,
+        version: Version(major, minor),
+        load_address,
+        binary_size,
+        entrypoint,
+    })
 }
 
 /// `min_ver`. One that is too new only gets a warning: the SPMD has its say about it.
@@ -248,7 +303,10 @@ fn minor_version(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<u16> {
     if minor > FFA_VERSION.1 {
         sink.warn(
             property.place().dec(minor.into()),
-            format_args!("expected 0 to {}: this SPMC implements FF-A {FFA_VERSION}", FFA_VERSION.1),
+            format_args!(
+                "expected 0 to {}: this SPMC implements FF-A {FFA_VERSION}",
+                FFA_VERSION.1
+            ),
         );
     }
     Some(minor)
@@ -296,11 +354,17 @@ fn read_cpus(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<Mpidr> {
         }
         match child.properties().find(|property| property.name() == "reg") {
             Some(reg) => read_cpu(&reg, cells, &mut cpus, sink),
-            None => sink.error(child.path.property("reg"), format_args!("missing, expected the CPU's MPIDR")),
+            None => sink.error(
+                child.path.property("reg"),
+                format_args!("missing, expected the CPU's MPIDR"),
+            ),
         }
     }
     if cpus.is_empty() {
-        sink.error(node.here(), format_args!("expected at least one cpu node with its MPIDR in reg"));
+        sink.error(
+            node.here(),
+            format_args!("expected at least one cpu node with its MPIDR in reg"),
+        );
     }
     cpus
 }
@@ -328,7 +392,11 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
     let mut reg = None;
     let (mut distributors, mut redistributors) = (Some(1), Some(1));
     for property in node.properties() {
-        let count = |count| usize::try_from(count).ok().filter(|count| (1..=MAX_GIC_REGIONS).contains(count));
+        let count = |count| {
+            usize::try_from(count)
+                .ok()
+                .filter(|count| (1..=MAX_GIC_REGIONS).contains(count))
+        };
         match property.name() {
             "reg" => reg = Some(property),
             "#distributor-regions" => distributors = property.dec(sink, count, "1 to 64 regions"),
@@ -337,7 +405,10 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         }
     }
     let Some(reg) = reg else {
-        sink.error(node.path.property("reg"), format_args!("missing, expected the GIC's registers"));
+        sink.error(
+            node.path.property("reg"),
+            format_args!("missing, expected the GIC's registers"),
+        );
         return None;
     };
     let (distributors, redistributors) = distributors.zip(redistributors)?;
@@ -347,7 +418,10 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         match PageRange::from_bytes(PhysAddr::new(base), bytes) {
             Ok(range) => regions.push(range),
             Err(error) => {
-                sink.error(reg.place().hex(base), format_args!("range of {bytes:#x} bytes {error}: expected whole pages"));
+                sink.error(
+                    reg.place().hex(base),
+                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
+                );
                 return None;
             }
         }
@@ -363,5 +437,8 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         return None;
     }
     let redistributors = regions.split_off(distributors.min(regions.len()));
-    Some(InterruptController { distributors: regions, redistributors })
+    Some(InterruptController {
+        distributors: regions,
+        redistributors,
+    })
 }

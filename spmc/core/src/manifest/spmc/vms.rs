@@ -34,7 +34,10 @@ pub(super) fn read(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<VmEntry> {
         match property.name() {
             "compatible" => compatible = Some(property),
             "ffa_tee_enabled" => {
-                sink.warn(property.place(), format_args!("for Hafnium in the normal world, has no effect here"));
+                sink.warn(
+                    property.place(),
+                    format_args!("for Hafnium in the normal world, has no effect here"),
+                );
             }
             _ => property.unknown(sink, &["compatible"]),
         }
@@ -43,9 +46,15 @@ pub(super) fn read(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<VmEntry> {
     let mut nodes: Vec<(u16, Node<'_>)> = Vec::new();
     for child in node.children() {
         match number(child.name()) {
-            Some(0) => sink.error(child.here(), format_args!("expected numbers from vm1 on: vm0 is reserved")),
+            Some(0) => sink.error(
+                child.here(),
+                format_args!("expected numbers from vm1 on: vm0 is reserved"),
+            ),
             Some(number) if nodes.len() < MAX_PARTITIONS => nodes.push((number, child)),
-            Some(_) => sink.error(child.here(), format_args!("expected at most {MAX_PARTITIONS} partitions")),
+            Some(_) => sink.error(
+                child.here(),
+                format_args!("expected at most {MAX_PARTITIONS} partitions"),
+            ),
             None => child.unknown(sink, &["vm1"]),
         }
     }
@@ -98,7 +107,10 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
     let found = find(node, sink);
     let id = SpId::from_vm_number(number);
     if id.is_none() {
-        sink.error(node.here(), format_args!("expected a number up to 32703: the id 0x8000 + {number} is reserved"));
+        sink.error(
+            node.here(),
+            format_args!("expected a number up to 32703: the id 0x8000 + {number} is reserved"),
+        );
     }
     if twice {
         sink.error(node.here(), format_args!("expected each number once"));
@@ -111,7 +123,11 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
     }
     let memory = memory(&found, node, sink);
     let vcpu_count = found.vcpu_count.and_then(|property| {
-        property.dec(sink, |count| to_u16(count).filter(|count| *count != 0), "1 to 65535 execution contexts")
+        property.dec(
+            sink,
+            |count| to_u16(count).filter(|count| *count != 0),
+            "1 to 65535 execution contexts",
+        )
     });
     let smc_whitelist = smc_whitelist(found.smc_whitelist, sink);
     let (memory, id) = memory.zip(id)?;
@@ -179,8 +195,16 @@ fn find<'a>(node: &Node<'a>, sink: &mut Sink<'_>) -> Found<'a> {
 fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<PageRange> {
     let (Some(address), Some(size)) = (&found.load_address, &found.mem_size) else {
         for (there, name, expected) in [
-            (found.load_address.is_some(), "load_address", "the address that BL2 loads the package to"),
-            (found.mem_size.is_some(), "mem_size", "the bytes of memory that the partition has"),
+            (
+                found.load_address.is_some(),
+                "load_address",
+                "the address that BL2 loads the package to",
+            ),
+            (
+                found.mem_size.is_some(),
+                "mem_size",
+                "the bytes of memory that the partition has",
+            ),
         ] {
             if !there {
                 sink.error(node.path.property(name), format_args!("missing, expected {expected}"));
@@ -190,12 +214,19 @@ fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Pag
     };
     let aligned = |value: u64| is_page_aligned(value).then_some(value);
     let base = address.hex(sink, aligned, "a page-aligned address (multiple of 0x1000)");
-    let bytes = size.hex(sink, |bytes| aligned(bytes).filter(|bytes| *bytes != 0), "a multiple of 0x1000, not 0");
+    let bytes = size.hex(
+        sink,
+        |bytes| aligned(bytes).filter(|bytes| *bytes != 0),
+        "a multiple of 0x1000, not 0",
+    );
     let (base, bytes) = base.zip(bytes)?;
     match PageRange::from_bytes(PhysAddr::new(base), bytes) {
         Ok(range) => Some(range),
         Err(error) => {
-            sink.error(address.place().hex(base), format_args!("memory of {bytes:#x} bytes {error}"));
+            sink.error(
+                address.place().hex(base),
+                format_args!("memory of {bytes:#x} bytes {error}"),
+            );
             None
         }
     }
