@@ -129,9 +129,8 @@ impl Execute {
         }
     }
 
-    /// The nearest that a PE without `FEAT_XNX` can say and that permits no more than was asked for, except that
-    /// execution at one level becomes execution at both: forbidding it would break the partition, and stage 1 can
-    /// still forbid the other level.
+    /// What a PE without `FEAT_XNX` can say: execution at one exception level becomes execution at both, since forbidding
+    /// it would break the partition, whose stage 1 can still forbid the other level.
     #[must_use]
     pub const fn without_xnx(self) -> Self {
         match self {

@@ -115,7 +115,8 @@ impl PageList {
 /// What TLBs may still hold after a change, and the tables that only they may still reach.
 ///
 /// Whoever got it must pass it to [`Invalidate::complete`] before anything relies on the change: before memory that was
-/// unmapped goes to somebody else, and before the partition's next mapping of it. Dropping it instead is a bug: it leaks
+/// unmapped goes to somebody else, and before the next mapping (or its preparation) in the same tables, since that may
+/// use an entry again that was broken but that walks still hold. Dropping it instead is a bug: it leaks
 /// the tables (never worse: they are not reused). Tokens of several changes to the *same* tables can be
 /// [merged](Invalidate::merge), to invalidate once for all.
 #[must_use = "the change is complete only when `Invalidate::complete` has invalidated the TLBs"]

@@ -38,6 +38,7 @@ extern crate std;
 
 mod address;
 mod attributes;
+mod descriptor;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod invalidate;
@@ -66,6 +67,10 @@ pub trait TableMemory {
     /// Reads a descriptor; `index` is taken modulo 512.
     fn read_descriptor(&self, table: TableAddr, index: usize) -> u64;
     /// Writes a descriptor, visible to table walks of all PEs after the next TLB maintenance or barrier; `index` is
-    /// taken modulo 512.
+    /// taken modulo 512. Walks see writes in the order in which they were made, so that who finds a new table finds its
+    /// entries too (a store with release semantics).
     fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64);
 }
+
+#[cfg(test)]
+mod tests;

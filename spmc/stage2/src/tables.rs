@@ -1,10 +1,20 @@
 //! One translation tree and what can be done to it.
 
+mod check;
+mod edit;
+mod fill;
+mod free;
+mod walk;
+
 use core::ops::ControlFlow;
 
+use self::{
+    edit::Edit,
+    walk::{Leaf, Slot},
+};
 use crate::{
-    Access, Attributes, Execute, Invalidate, Ipa, IpaRange, IpaSize, Level, OutputAddress, Ownership, TableAddr, TableMemory,
-    Tlb,
+    Access, Attributes, Execute, Invalidate, Ipa, IpaRange, IpaSize, Level, OutputAddress, Ownership, TableAddr,
+    TableMemory, Tlb, descriptor, invalidate::PageList,
 };
 
 /// Why an operation was refused. Nothing has changed then.
@@ -91,16 +101,29 @@ pub enum Violation {
 pub struct Tables {
     root: TableAddr,
     size: IpaSize,
+    /// Number of tables in the tree.
+    count: usize,
+    /// The level 3 table used last. It is in the tree: reset by whatever takes tables out.
+    leaf: Option<Leaf>,
+    /// Start of the 2 MiB whose level 3 table was emptied last and kept, against freeing and allocating it in turn. The
+    /// table may be in use again, or gone.
+    spare: Option<u64>,
 }
 
-#[expect(unused_variables, clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "bodies follow")]
 impl Tables {
     /// An empty tree: one table, the root.
     ///
     /// # Errors
     /// [`Error::OutOfTables`].
     pub fn new<M: TableMemory>(memory: &mut M, size: IpaSize) -> Result<Self, Error> {
-        Err(Error::OutOfTables)
+        let root = memory.allocate_table().ok_or(Error::OutOfTables)?;
+        Ok(Self {
+            root,
+            size,
+            count: 1,
+            leaf: None,
+            spare: None,
+        })
     }
 
     /// Root table, for `VSTTBR_EL2.BADDR` or `VTTBR_EL2.BADDR`.
@@ -118,7 +141,7 @@ impl Tables {
     /// Number of table pages in the tree, the root included.
     #[must_use]
     pub const fn table_count(&self) -> usize {
-        0
+        self.count
     }
 
     /// Maps `range` to `output` onwards. What ownership empty pages remembered is replaced by that of `attributes`.
@@ -135,7 +158,12 @@ impl Tables {
         attributes: Attributes,
         granule: Granule,
     ) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        self.check_output(range, output)?;
+        let needed = self.plan(memory, range, output, granule, false)?;
+        let mut reserve = reserve(memory, needed)?;
+        self.fill(memory, range, output, Some(attributes), granule, &mut reserve);
+        reserve.free(memory);
+        Ok(())
     }
 
     /// As [`Tables::map`], but replaces what is mapped or suspended there, by break-before-make: `range` is invalid
@@ -152,7 +180,14 @@ impl Tables {
         attributes: Attributes,
         granule: Granule,
     ) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        self.check_output(range, output)?;
+        self.split_edges(memory, range, |descriptor| descriptor != 0)?;
+        let needed = self.plan(memory, range, output, granule, true)?;
+        let mut reserve = reserve(memory, needed)?;
+        self.apply(memory, range, &Edit::CLEAR).complete(memory);
+        self.fill(memory, range, output, Some(attributes), granule, &mut reserve);
+        reserve.free(memory);
+        Ok(())
     }
 
     /// Removes all mappings in `range`, suspended ones too, and leaves `remember` on its pages. Pages that are empty
@@ -162,7 +197,7 @@ impl Tables {
     /// [`Error::OutsideIpaSpace`]; [`Error::OutOfTables`] when a block must be split, or when `remember` is not
     /// [`Ownership::None`] and pages without a table are to remember it.
     pub fn unmap<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, remember: Ownership) -> Result<Invalidate, Error> {
-        Err(Error::OutOfTables)
+        self.rewrite(memory, range, &Edit::unmap(remember))
     }
 
     /// Makes mapped pages inaccessible, with ownership `state`, keeping output and attributes for [`Tables::resume`].
@@ -171,7 +206,7 @@ impl Tables {
     /// [`Error::OutsideIpaSpace`]; [`Error::NotMapped`] unless all of `range` is mapped; [`Error::OutOfTables`] when a
     /// block must be split.
     pub fn suspend<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<Invalidate, Error> {
-        Err(Error::OutOfTables)
+        self.rewrite(memory, range, &Edit::suspend(state))
     }
 
     /// Makes suspended pages accessible again, with ownership `state`. Needs no TLB invalidation.
@@ -180,7 +215,10 @@ impl Tables {
     /// [`Error::OutsideIpaSpace`]; [`Error::NotMapped`] unless all of `range` is suspended; [`Error::OutOfTables`] when
     /// a block must be split.
     pub fn resume<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        let token = self.rewrite(memory, range, &Edit::resume(state))?;
+        debug_assert!(token.range().is_none(), "nothing was valid");
+        token.complete(memory);
+        Ok(())
     }
 
     /// Changes the permissions of mapped pages.
@@ -195,7 +233,7 @@ impl Tables {
         access: Access,
         execute: Execute,
     ) -> Result<Invalidate, Error> {
-        Err(Error::OutOfTables)
+        self.rewrite(memory, range, &Edit::protect(access, execute))
     }
 
     /// Changes the ownership that pages carry: mapped, suspended and empty ones. Needs no TLB invalidation.
@@ -204,7 +242,9 @@ impl Tables {
     /// [`Error::OutsideIpaSpace`]; [`Error::OutOfTables`] when a block must be split, or pages without a table are to
     /// remember something.
     pub fn set_state<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, state: Ownership) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        // Marking the last page of a table as nothing may empty the table: that is when there is something to complete.
+        self.rewrite(memory, range, &Edit::set_state(state))?.complete(memory);
+        Ok(())
     }
 
     /// Makes all tables that [`Tables::map`] with the same arguments needs: it can't fail then with
@@ -219,7 +259,13 @@ impl Tables {
         output: OutputAddress,
         granule: Granule,
     ) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        self.check_output(range, output)?;
+        let needed = self.plan(memory, range, output, granule, false)?;
+        let mut reserve = reserve(memory, needed)?;
+        self.fill(memory, range, output, None, granule, &mut reserve);
+        reserve.free(memory);
+        self.keep_spare(range);
+        Ok(())
     }
 
     /// Splits the blocks, valid or not, that `range` begins or ends within: no other operation on exactly `range` but
@@ -229,25 +275,52 @@ impl Tables {
     /// # Errors
     /// [`Error::OutsideIpaSpace`], [`Error::OutOfTables`].
     pub fn prepare_change<M: Tlb>(&mut self, memory: &mut M, range: IpaRange) -> Result<(), Error> {
-        Err(Error::OutOfTables)
+        self.check_range(range)?;
+        self.split_edges(memory, range, |descriptor| descriptor != 0)?;
+        self.keep_spare(range);
+        Ok(())
     }
 
     /// Takes out the tables within `range` that hold nothing, such as those of a [`Tables::prepare_map`] that no `map`
     /// followed.
     pub fn release<M: TableMemory>(&mut self, memory: &mut M, range: IpaRange) -> Invalidate {
-        Invalidate::nothing()
+        let mut token = Invalidate::nothing();
+        if self.check_range(range).is_ok() {
+            self.release_empty(memory, range, &mut token);
+        }
+        token
     }
 
     /// Translation of `ipa` (any address, aligned or not), `None` when it is not mapped.
     #[must_use]
     pub fn translate<M: TableMemory>(&self, memory: &M, ipa: Ipa) -> Option<Mapping> {
-        None
+        if ipa >= self.size.limit() {
+            return None;
+        }
+        let Slot { table, level, .. } = self.find(memory, ipa.0, 0);
+        let found = memory.read_descriptor(table, level.index(ipa.0));
+        let offset = ipa.0.wrapping_sub(level.floor(ipa.0));
+        descriptor::is_valid(found).then(|| Mapping {
+            output: OutputAddress((found & descriptor::ADDRESS).wrapping_add(offset)),
+            attributes: Attributes::of(found),
+            level,
+        })
     }
 
     /// What the tables say of the page of `ipa`; empty when outside the IPA space.
     #[must_use]
     pub fn entry<M: TableMemory>(&self, memory: &M, ipa: Ipa) -> Entry {
-        Entry::Empty(Ownership::None)
+        if ipa >= self.size.limit() {
+            return Entry::Empty(Ownership::None);
+        }
+        let page = Level::Three.floor(ipa.0);
+        let Slot { table, level, .. } = self.find(memory, page, 0);
+        let found = memory.read_descriptor(table, level.index(page));
+        descriptor::entry(descriptor::part(
+            found,
+            page.wrapping_sub(level.floor(page)),
+            Level::Three,
+        ))
     }
 
     /// Visits `range` in order, cut into the longest runs of pages in the same state, until `visit` breaks. Empty pages
@@ -261,12 +334,17 @@ impl Tables {
         range: IpaRange,
         visit: impl FnMut(Run) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        Err(Error::OutsideIpaSpace)
+        self.check_range(range)?;
+        Ok(self.visit_runs(memory, range, visit))
     }
 
     /// Takes the tree apart. No translation register may hold its root any more when the token is completed.
     pub fn destroy<M: TableMemory>(self, memory: &mut M) -> Invalidate {
-        Invalidate::nothing()
+        let mut token = Invalidate::nothing();
+        let mut tables = self;
+        let (root, level) = (tables.root, tables.size.root_level());
+        tables.take_out(memory, root, level, 0, &mut token);
+        token
     }
 
     /// Checks the tree: well-formed, no reserved bits, counts right, each table referenced once. For tests and fuzzing.
@@ -274,7 +352,41 @@ impl Tables {
     ///
     /// # Errors
     /// The first [`Violation`] found.
-    pub fn check<M: TableMemory>(&self, memory: &M, first_time: impl FnMut(TableAddr) -> bool) -> Result<(), Violation> {
+    pub fn check<M: TableMemory>(
+        &self,
+        memory: &M,
+        first_time: impl FnMut(TableAddr) -> bool,
+    ) -> Result<(), Violation> {
+        self.check_tree(memory, first_time)
+    }
+
+    /// That `range` lies in the IPA space.
+    const fn check_range(&self, range: IpaRange) -> Result<(), Error> {
+        if range.end().0 > self.size.limit().0 {
+            return Err(Error::OutsideIpaSpace);
+        }
         Ok(())
     }
+
+    /// That `range` can be mapped to `output`, so far as addresses go.
+    fn check_output(&self, range: IpaRange, output: OutputAddress) -> Result<(), Error> {
+        self.check_range(range)?;
+        if !output.is_valid_for(range.bytes()) {
+            return Err(Error::BadOutput);
+        }
+        Ok(())
+    }
+}
+
+/// Allocates `needed` tables, or none.
+fn reserve<M: TableMemory>(memory: &mut M, needed: u64) -> Result<PageList, Error> {
+    let mut pages = PageList::default();
+    for _ in 0..needed {
+        let Some(page) = memory.allocate_table() else {
+            pages.free(memory);
+            return Err(Error::OutOfTables);
+        };
+        pages.push(memory, page);
+    }
+    Ok(pages)
 }

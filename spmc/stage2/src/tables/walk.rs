@@ -1,0 +1,136 @@
+//! Finding descriptors, and visiting them in order.
+
+use core::ops::ControlFlow;
+
+use super::{Run, Tables};
+use crate::{
+    Ipa, IpaRange, Level, TableAddr, TableMemory,
+    attributes::AF,
+    descriptor::{self, ENTRIES},
+};
+
+/// The table whose entry decides on an address: the entry is not a table descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    /// The table.
+    pub(super) table: TableAddr,
+    /// Its level.
+    pub(super) level: Level,
+    /// The entry that points to it: table and index. `None` for the root.
+    pub(super) parent: Option<(TableAddr, usize)>,
+}
+
+/// A level 3 table and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    /// Start of the 2 MiB that it translates.
+    base: u64,
+    table: TableAddr,
+    parent: (TableAddr, usize),
+}
+
+impl Tables {
+    /// Finds the entry that decides on `ipa`. Also stops at the entry of a table all of whose addresses lie in
+    /// `ipa..whole_until` (never when that is 0).
+    #[inline]
+    pub(super) fn find<M: TableMemory>(&self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
+        match self.leaf {
+            Some(leaf) if leaf.base == Level::Two.floor(ipa) && !covers(Level::Two, ipa, whole_until) => Slot {
+                table: leaf.table,
+                level: Level::Three,
+                parent: Some(leaf.parent),
+            },
+            _ => self.descend(memory, ipa, whole_until),
+        }
+    }
+
+    /// [`Tables::find`], remembering the level 3 table that was found.
+    #[inline]
+    pub(super) fn seek<M: TableMemory>(&mut self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
+        let slot = self.find(memory, ipa, whole_until);
+        if let (Level::Three, Some(parent)) = (slot.level, slot.parent) {
+            self.leaf = Some(Leaf {
+                base: Level::Two.floor(ipa),
+                table: slot.table,
+                parent,
+            });
+        }
+        slot
+    }
+
+    fn descend<M: TableMemory>(&self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
+        let mut slot = Slot {
+            table: self.root,
+            level: self.size.root_level(),
+            parent: None,
+        };
+        loop {
+            let index = slot.level.index(ipa);
+            let found = memory.read_descriptor(slot.table, index);
+            if !descriptor::is_table(found, slot.level) || covers(slot.level, ipa, whole_until) {
+                return slot;
+            }
+            slot = Slot {
+                table: descriptor::next_table(found),
+                level: slot.level.below(),
+                parent: Some((slot.table, index)),
+            };
+        }
+    }
+
+    /// The loop of [`Tables::walk`]; `range` lies in the IPA space.
+    pub(super) fn visit_runs<M: TableMemory>(
+        &self,
+        memory: &M,
+        range: IpaRange,
+        mut visit: impl FnMut(Run) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let end = range.end().0;
+        let mut at = range.start().0;
+        // The run so far: where it began, the page descriptor there, and the one that would continue it.
+        let mut start = at;
+        let mut first = None;
+        let mut expected = 0;
+        while at < end {
+            let Slot { table, level, .. } = self.find(memory, at, 0);
+            for index in level.index(at)..ENTRIES {
+                let found = memory.read_descriptor(table, index);
+                if at >= end || descriptor::is_table(found, level) {
+                    break;
+                }
+                let base = level.floor(at);
+                let page = descriptor::part(found, at.wrapping_sub(base), Level::Three);
+                if page != expected || first.is_none() {
+                    if let Some(first) = first.replace(page) {
+                        visit(run(start, at, first))?;
+                    }
+                    start = at;
+                }
+                let next = base.wrapping_add(level.size()).min(end);
+                expected = page;
+                if page & AF != 0 {
+                    expected = page.wrapping_add(next.wrapping_sub(at));
+                }
+                at = next;
+            }
+        }
+        match first {
+            Some(first) => visit(run(start, end, first)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Whether the whole entry of `level` at `ipa` lies in `ipa..until`.
+#[inline]
+pub(super) const fn covers(level: Level, ipa: u64, until: u64) -> bool {
+    level.aligned(ipa) && ipa.wrapping_add(level.size()) <= until
+}
+
+const fn run(start: u64, end: u64, first: u64) -> Run {
+    debug_assert!(Ipa(start).0 < end);
+    Run {
+        range: IpaRange::cut(start, end),
+        entry: descriptor::entry(first),
+    }
+}
