@@ -77,7 +77,7 @@ step() {
     wait "$ticker" 2>/dev/null || true
     [[ -t 2 ]] && printf '\r\e[K' >&2
     if ((status != 0)); then
-        tail -n 30 "$log" >&2
+        tail -n 15 "$log" >&2
         die "$what: failed (the whole log: $log)" "$hint"
     fi
     rm -f "$log"

@@ -333,6 +333,8 @@ def main():
         pack(arguments, os.environ)
     except Problem as problem:
         sys.exit(f"error: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ STAGES=(
     "BL1:|BL1 (TF-A)|BL1 finds no BL2 in the flash image."
     "BL2:|BL2 (TF-A)|BL2 loads the SPMC, the packages and the normal world. Look at their sizes and UUIDs; TFA_DEBUG=1 makes it say more."
     "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC said nothing. TFA_DEBUG=1 makes it say more."
-    "[Tt]antalum|the SPMC|See the last lines above."
-    "normal world|the normal world|See the last lines above."
+    "[Tt]antalum|the SPMC or the normal world|See the last lines of the console."
 )
 
 cores() { if [[ ${ICOUNT:-0} == 1 ]]; then echo 1; else echo "${SMP:-4}"; fi; }
@@ -74,20 +73,23 @@ wait_for_machine() {
 }
 
 boot() {
-    local log=$1 quiet=$2 pipe=$OUT/.console.$$
+    local log=$1 quiet=$2 viewer=''
     rm -f "$log"
-    mkfifo "$pipe"
-    if ((quiet)); then show_console >/dev/null <"$pipe" & else show_console <"$pipe" & fi
-    local viewer=$!
-    "${COMMAND[@]}" </dev/null >"$pipe" 2>"${log%/*}/qemu.log" &
+    if ((quiet)); then
+        exec 8>/dev/null
+    else
+        exec 8> >(show_console)
+        viewer=$!
+    fi
+    "${COMMAND[@]}" </dev/null >&8 2>"${log%/*}/qemu.log" &
     MACHINE_PID=$!
-    rm -f "$pipe"
+    exec 8>&-
     trap stop_machine EXIT
     trap 'stop_machine; exit 130' INT TERM
     wait_for_machine "$log" "${TIMEOUT:-120}" "${EXPECT:-$VERDICT}"
-    wait "$viewer" || true
+    [[ -z $viewer ]] || wait "$viewer" || true
     trap - INT TERM
-    cat "${log%/*}/qemu.log" >&2
+    grep --invert-match 'terminating on signal' "${log%/*}/qemu.log" >&2 || true
 }
 
 # The last stage that shows in the log, with its hint.

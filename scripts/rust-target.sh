@@ -23,7 +23,10 @@ target_works() {
 add_by_rustup() {
     command -v rustup >/dev/null || return 1
     say "Adding the Rust target $RUST_TARGET (rustup target add)"
-    RUSTUP_MAX_RETRIES=1 timeout 300 rustup target add "$RUST_TARGET" >&2
+    local log=$WORK/rustup.log
+    RUST_BACKTRACE=0 RUSTUP_MAX_RETRIES=1 timeout 300 rustup target add "$RUST_TARGET" >"$log" 2>&1 && return
+    note "It can't: $(tail -n 1 "$log" | sed 's/.*): //; s/^ *[0-9]*: *//')"
+    return 1
 }
 
 # fetch_rust_source VERSION FOLDER: Debian's package rust-src of just that version.
@@ -85,9 +88,8 @@ add_from_debian() {
         "As the toolchain's owner: rustup target add $RUST_TARGET"
     local hint="With a network that rustup can use this is one command: rustup target add $RUST_TARGET"
     require_apt "the Rust target $RUST_TARGET (rustup target add $RUST_TARGET)"
-    make_work_dir
     if [[ ! -e $source/library/Cargo.lock ]]; then
-        step "rustup can't add it; fetching the sources of Rust $version from Debian" "$hint" \
+        step "Fetching the sources of Rust $version from Debian" "$hint" \
             fetch_rust_source "$version" "$source"
     fi
     link_rust_source "$source" "$sysroot"
@@ -103,6 +105,7 @@ main() {
     lock rust-target
     target_works "$folder" && return
     rm -rf "$folder"
+    make_work_dir
     add_by_rustup || add_from_debian "$sysroot"
 }
 

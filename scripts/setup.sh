@@ -72,20 +72,31 @@ write_wrapper() {
     done
     cat >"$folder/bin/$tool" <<EOF
 #!/bin/sh
-root=\$(dirname "\$0")/../root
+root=\$(dirname "\$(readlink -f "\$0")")/../root
 LD_LIBRARY_PATH=${library_dirs%:}\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH} exec "\$root/usr/bin/$tool" "\$@"
 EOF
     chmod +x "$folder/bin/$tool"
 }
 
-fetch_tool_package() {
-    local package=$1 folder=$WORK/$1 path tool
-    unpack_packages "$folder/root" "$(release_for "$package")" "$package"
+# Not only the tools that are asked for: a compiler calls its assembler, by this name or the one it has in the folder of
+# the target's tools.
+write_wrappers() {
+    local folder=$1 path tool
     mkdir -p "$folder/bin"
-    # Not only the tools that are asked for: a compiler calls its assembler by name.
     for path in "$folder"/root/usr/bin/*; do
         write_wrapper "$folder" "${path##*/}"
     done
+    for path in "$folder"/root/usr/*-linux-gnu/bin/*; do
+        [[ -L $path ]] || continue
+        tool=$(basename "$(readlink "$path")")
+        [[ ! -f $folder/bin/$tool ]] || ln -sfr "$folder/bin/$tool" "$path"
+    done
+}
+
+fetch_tool_package() {
+    local package=$1 folder=$WORK/$1 tool
+    unpack_packages "$folder/root" "$(release_for "$package")" "$package"
+    write_wrappers "$folder"
     for tool in $(tools_of "$package"); do
         "$folder/bin/$tool" --version || return
     done
@@ -124,7 +135,7 @@ get_host_compiler() {
     require_apt "gcc libc6-dev"
     if ((EUID != 0)) && ! sudo --non-interactive true 2>/dev/null; then
         die "There is no C compiler (cc), which cargo links with, and no right to install one." \
-            "As an administrator: $command"
+            "An administrator can install it: $command"
     fi
     step "Installing the C compiler that cargo links with" "$NETWORK_HINT Or yourself: $command" install_host_compiler
 }

@@ -98,7 +98,7 @@ build() {
     # shellcheck disable=SC2046  # flags are words
     env --ignore-environment PATH="$PATH" HOME="$HOME" make --directory="$source" --jobs="$(nproc)" \
         BUILD_BASE="$WORK/build" CROSS_COMPILE=aarch64-linux-gnu- SP_LAYOUT_FILE="$WORK/partitions.json" \
-        BUILD_MESSAGE_TIMESTAMP='"once, for Tantalum"' $(all_flags) bl1 bl2 bl31
+        BUILD_MESSAGE_TIMESTAMP='"once, then cached"' $(all_flags) bl1 bl2 bl31
     mkdir "$WORK/done"
     local image
     for image in "${IMAGES[@]}"; do
