@@ -2,6 +2,8 @@
 //! us, non-secure Group 1 for the normal world.
 #![expect(unsafe_code, reason = "acknowledging and masking interrupts has effects")]
 
+use tantalum_core::machine::SCHEDULE_RECEIVER_INTERRUPT;
+
 use crate::sysreg;
 
 /// INTIDs from here to 1023 say that there is no interrupt (or none for this group).
@@ -39,4 +41,16 @@ pub fn acknowledge() -> Option<u32> {
     }
     sysreg::isb();
     u32::try_from(interrupt).ok()
+}
+
+/// Raises the schedule receiver interrupt of the normal world on this PE.
+pub fn raise_schedule_receiver() {
+    let mpidr = sysreg::mpidr_el1::read();
+    let affinity = |level: u32| mpidr >> level & 0xff;
+    let (aff0, aff1, aff2, aff3) = (affinity(0), affinity(8), affinity(16), affinity(32));
+    // Range selector and target list together name Aff0.
+    let target = aff3 << 48 | (aff0 >> 4) << 44 | aff2 << 32 | aff1 << 16 | 1 << (aff0 & 0xf);
+    // SAFETY: the interrupt is the normal world's, which takes it when it runs next.
+    unsafe { sysreg::icc_asgi1r_el1::write(u64::from(SCHEDULE_RECEIVER_INTERRUPT) << 24 | target) };
+    sysreg::isb();
 }

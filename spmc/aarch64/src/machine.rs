@@ -107,6 +107,10 @@ impl Machine for Core {
         gic::acknowledge()
     }
 
+    fn raise_schedule_receiver(&mut self) {
+        gic::raise_schedule_receiver();
+    }
+
     #[inline]
     fn now(&mut self) -> u64 {
         sysreg::isb();

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     abi::{self, FfaError, SPMC_VERSION, low},
-    machine::SmcRegisters,
+    machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
     manifest::partition::MessagingMethod,
     messaging::uuid_from_registers,
     partition::{Multiplicity, Partition},
@@ -24,6 +24,8 @@ pub enum Instance<'s> {
 
 /// Feature identifiers are below this; function identifiers have bit 31.
 const FEATURE_ID_MASK: u32 = 0xff;
+/// Feature: schedule receiver interrupt.
+const SCHEDULE_RECEIVER_FEATURE: u32 = 2;
 
 /// FFA_VERSION from a partition: x0-x7 of the answer, w0 holding the SPMC's version or NOT_SUPPORTED.
 #[must_use]
@@ -43,8 +45,10 @@ impl Spmc {
         let [_, w1, w2, ..] = *registers else { return Err(FfaError::InvalidParameters) };
         let id = low(w1);
         if id & !FEATURE_ID_MASK == 0 {
-            // Interrupts for notifications and managed exit: none yet.
-            return Err(FfaError::NotSupported);
+            // Of the interrupts that are features, the normal world's schedule receiver interrupt is there.
+            let offered = matches!(instance, Instance::NormalWorld) && id == SCHEDULE_RECEIVER_FEATURE;
+            let interrupt = u64::from(SCHEDULE_RECEIVER_INTERRUPT);
+            return if offered { Ok(success(interrupt)) } else { Err(FfaError::NotSupported) };
         }
         let version = self.version_of(instance);
         let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
@@ -142,6 +146,7 @@ fn uuid_to_registers(uuid: Uuid) -> (u64, u64) {
 fn properties(instance: Instance<'_>, partition: &Partition, messaging: MessagingMethod) -> u32 {
     const RECEIVES_REQ: u32 = 1 << 0;
     const SENDS_REQ: u32 = 1 << 1;
+    const NOTIFICATIONS: u32 = 1 << 3;
     const AARCH64: u32 = 1 << 8;
     const RECEIVES_REQ2: u32 = 1 << 9;
     const SENDS_REQ2: u32 = 1 << 10;
@@ -155,6 +160,7 @@ fn properties(instance: Instance<'_>, partition: &Partition, messaging: Messagin
     set(messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE), RECEIVES_REQ);
     // Partitions send requests to partitions only.
     set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ_SEND), SENDS_REQ);
+    set(partition.notifications.is_some(), NOTIFICATIONS);
     if partition.is_v1_2() {
         set(messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE), RECEIVES_REQ2);
         set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
@@ -180,10 +186,21 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::RxTxMap64
             | FuncId::RxTxUnmap
             | FuncId::RxRelease
+            | FuncId::NotificationBind
+            | FuncId::NotificationUnbind
+            | FuncId::NotificationSet
+            | FuncId::NotificationGet
             | FuncId::Run32
             | FuncId::MsgSendDirectReq32
             | FuncId::MsgSendDirectReq64
             | FuncId::MsgSendDirectReq64_2
+    );
+    let for_normal_world = matches!(
+        function,
+        FuncId::NotificationBitmapCreate
+            | FuncId::NotificationBitmapDestroy
+            | FuncId::NotificationInfoGet32
+            | FuncId::NotificationInfoGet64
     );
     let for_partition = |partition: &Partition| match function {
         FuncId::MsgWait32
@@ -200,7 +217,7 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
     };
     for_both
         || match instance {
-            Instance::NormalWorld => false,
+            Instance::NormalWorld => for_normal_world,
             Instance::Partition(partition) => for_partition(partition),
         }
 }

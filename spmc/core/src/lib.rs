@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "fake")]
+extern crate std;
 
 pub mod abi;
 pub mod addr;
@@ -25,6 +27,8 @@ pub mod machine;
 pub mod mailbox;
 pub mod manifest;
 pub mod messaging;
+pub mod notification;
+pub mod notifying;
 pub mod partition;
 pub mod power;
 pub mod report;

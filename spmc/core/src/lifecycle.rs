@@ -22,6 +22,7 @@ impl Spmc {
         pe.running = None;
         pe.chain.clear();
         pe.keep_upper = false;
+        pe.schedule_receiver = false;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
         self.boot_next(pe, machine)
@@ -87,6 +88,7 @@ impl Spmc {
             machine.park(&mut running.ctx);
             if running.partition.stop() {
                 crate::mailbox::forget(running.partition);
+                crate::notifying::forget(self, running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
             }
         }

@@ -13,6 +13,8 @@ use crate::{
     context::Stage2Roots,
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
     mailbox::{Buffers, Mailbox},
+    notification::Notifications,
+    notifying::for_partition,
     manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
     vcpu::Slot,
 };
@@ -70,8 +72,8 @@ pub struct Partition {
     pub multiplicity: Multiplicity,
     /// Action on an interrupt of the normal world.
     pub ns_interrupts: NsInterruptsAction,
-    /// Whether it takes notifications (shown in its properties).
-    pub notifications: bool,
+    /// Its notifications, if its manifest asks for them.
+    pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
     pub vm_availability: crate::manifest::partition::VmAvailability,
     /// Its memory: image and RAM.
@@ -141,7 +143,8 @@ impl Partition {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let messaging = config.services.iter().fold(MessagingMethod::empty(), |all, s| all | s.messaging);
-        let log = config.slots.iter().map(|_| TicketMutex::new(LogLine::new())).collect();
+        let slots = config.slots.into_boxed_slice();
+        let log = slots.iter().map(|_| TicketMutex::new(LogLine::new())).collect();
         Self {
             id: config.id,
             name: config.name,
@@ -149,7 +152,7 @@ impl Partition {
             messaging,
             multiplicity: config.multiplicity,
             ns_interrupts: config.ns_interrupts,
-            notifications: config.notifications,
+            notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
             memory: config.memory,
             regions: config.regions.into_boxed_slice(),
@@ -160,7 +163,7 @@ impl Partition {
             roots: config.roots,
             tables: TicketMutex::new(config.tables),
             mailbox: Mailbox::new(config.buffers),
-            slots: config.slots.into_boxed_slice(),
+            slots,
             log,
             version: AtomicU32::new(u32::from(config.version)),
             version_locked: AtomicBool::new(false),

@@ -14,9 +14,15 @@ use crate::{
     machine::{Machine, SmcRegisters},
     mailbox::Mailbox,
     manifest::spmc::{MemoryRange, Mpidr},
+    notifying::{VmRegistry, Vms},
     partition::Partition,
     vcpu::{Model, Slot},
 };
+
+/// VMs of the normal world that notifications are kept for at a time.
+const MAX_VMS: usize = 16;
+/// vCPUs that each of them may have at least; more where the machine has more PEs.
+const MIN_VM_VCPUS: usize = 16;
 
 /// What happened on a PE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +106,8 @@ pub struct Pe<'s> {
     pub(crate) chain: Vec<Running<'s>>,
     /// The partition to initialise next, while the PE comes up.
     pub(crate) booting: Option<usize>,
+    /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
+    pub(crate) schedule_receiver: bool,
     /// An FFA_VERSION framework request is being answered: the caller's x8-x17 are to be kept.
     pub(crate) keep_upper: bool,
 }
@@ -128,6 +136,7 @@ pub struct Spmc {
     pub(crate) declared: Box<[MemoryRange]>,
     ipa_size: IpaSize,
     pub(crate) normal_world_mailbox: Mailbox,
+    pub(crate) vms: Vms,
     normal_world_version: AtomicU32,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
@@ -137,6 +146,7 @@ impl Spmc {
     /// An SPMC with `partitions` in boot order, for the PEs `cpus` (affinities in ascending order).
     #[must_use]
     pub fn new(cpus: Vec<Mpidr>, partitions: Vec<Partition>, memory: PageRange, declared: Vec<MemoryRange>, ipa_size: IpaSize) -> Self {
+        let vcpus = cpus.len().max(MIN_VM_VCPUS);
         let offset = |id: EndpointId| usize::from(id.as_u16() & 0x7fff);
         let entries = partitions.iter().map(|p| offset(p.endpoint())).max().map_or(0, |highest| highest.saturating_add(1));
         let mut by_id: Box<[Option<u16>]> = alloc::vec![None; entries].into_boxed_slice();
@@ -153,6 +163,7 @@ impl Spmc {
             declared: declared.into_boxed_slice(),
             ipa_size,
             normal_world_mailbox: Mailbox::new(None),
+            vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
             booted: AtomicBool::new(false),
         }
@@ -188,6 +199,7 @@ impl Spmc {
             running: None,
             chain: Vec::with_capacity(self.partitions.len()),
             booting: None,
+            schedule_receiver: false,
             keep_upper: false,
         })
     }
@@ -195,11 +207,16 @@ impl Spmc {
     /// Takes one step. Never panics, whatever the event and the registers hold; every path is bounded.
     #[inline]
     pub fn handle<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, event: Event) -> Action {
-        match event {
+        let action = match event {
             Event::Exit(exit) => self.exit(pe, machine, exit),
             Event::NormalWorld => self.normal_world_call(pe, machine),
             Event::Online => self.online(pe, machine),
+        };
+        if pe.schedule_receiver && action == Action::NormalWorld {
+            pe.schedule_receiver = false;
+            machine.raise_schedule_receiver();
         }
+        action
     }
 
     /// The partition with an id.
@@ -269,6 +286,26 @@ impl Spmc {
             }
             FuncId::RxRelease => {
                 let result = self.release_rx(Instance::NormalWorld, &pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::NotificationBitmapCreate => {
+                let result = self.create_bitmap(&pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::NotificationBitmapDestroy => {
+                let result = self.destroy_bitmap(&pe.normal_world);
+                reply(pe, result)
+            }
+            FuncId::NotificationInfoGet32 | FuncId::NotificationInfoGet64 => {
+                let result = self.info_get(function == FuncId::NotificationInfoGet64);
+                reply(pe, result)
+            }
+            FuncId::NotificationBind
+            | FuncId::NotificationUnbind
+            | FuncId::NotificationSet
+            | FuncId::NotificationGet => {
+                let registers = pe.normal_world;
+                let result = self.notify(Instance::NormalWorld, pe, machine, function, &registers);
                 reply(pe, result)
             }
             FuncId::PartitionInfoGet => {
@@ -343,6 +380,14 @@ impl Spmc {
             }
             FuncId::RxRelease => {
                 let result = self.release_rx(Instance::Partition(running.partition), &running.ctx.x);
+                answer(pe, result)
+            }
+            FuncId::NotificationBind
+            | FuncId::NotificationUnbind
+            | FuncId::NotificationSet
+            | FuncId::NotificationGet => {
+                let (instance, registers) = (Instance::Partition(running.partition), running.ctx.x);
+                let result = self.notify(instance, pe, machine, function, &registers);
                 answer(pe, result)
             }
             FuncId::PartitionInfoGet => {

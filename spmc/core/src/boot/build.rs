@@ -299,7 +299,6 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, report: &mut Report)
         "other-s-interrupts-action",
         NOT_YET,
     );
-    warn(manifest.notification_support, "/", "notification-support", NOT_YET);
     warn(manifest.power_management != PowerManagement::empty(), "/", "power-management-messages", NOT_YET);
     warn(manifest.vm_availability != VmAvailability::empty(), "/", "vm-availability-messages", NOT_YET);
     warn(manifest.lifecycle_support, "/", "lifecycle-support", NOT_YET);

@@ -3,6 +3,9 @@
 //! Control flow is not part of it: running a context and returning to the normal world are
 //! [`Action`](crate::spmc::Action)s.
 
+#[cfg(feature = "fake")]
+pub mod fake;
+
 use core::fmt;
 
 use crate::{
@@ -10,6 +13,9 @@ use crate::{
     context::{Context, Stage2Roots},
 };
 pub use tantalum_stage2::TableMemory;
+
+/// INTID of the schedule receiver interrupt: a software generated interrupt of the normal world.
+pub const SCHEDULE_RECEIVER_INTERRUPT: u32 = 8;
 
 /// x0-x17 of an SMC from or to EL3.
 pub type SmcRegisters = [u64; 18];
@@ -91,6 +97,9 @@ pub trait Machine: TableMemory {
     /// Acknowledges the highest-priority pending secure Group 1 interrupt and ends it (priority drop and deactivation).
     /// `None` when there was none (spurious).
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32>;
+
+    /// Raises the schedule receiver interrupt, the normal world's SGI [`SCHEDULE_RECEIVER_INTERRUPT`], on this PE.
+    fn raise_schedule_receiver(&mut self);
 
     /// Time: counter value, in ticks of [`Machine::frequency`] a second.
     fn now(&mut self) -> u64;

@@ -1,0 +1,214 @@
+//! Small SPMCs without manifests.
+
+use alloc::{boxed::Box, string::String, vec, vec::Vec};
+
+use spin::mutex::TicketMutex;
+use tantalum_stage2::{IpaSize, Tables};
+use uuid::Uuid;
+
+use crate::{
+    abi::{V1_2, Version},
+    addr::{PageRange, PhysAddr, World},
+    context::{Context, Stage2Roots},
+    id::SpId,
+    machine::fake::FakeMachine,
+    manifest::{
+        partition::{Access, MessagingMethod, NsInterruptsAction, Service, VmAvailability},
+        spmc::{MemoryKind, MemoryRange, Mpidr},
+    },
+    partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    spmc::Spmc,
+    vcpu::State,
+};
+
+/// Where the SPMC is.
+const SPMC_BASE: u64 = 0x0e10_0000;
+/// Where the first partition is.
+const PARTITIONS_BASE: u64 = 0x0e30_0000;
+/// Bytes from one partition to the next.
+const PARTITION_STRIDE: u64 = 0x0010_0000;
+/// Pages of a partition.
+const PARTITION_PAGES: u64 = 16;
+
+/// A partition to be. All fields have defaults: pinned, preemptible, FF-A 1.2, all direct messages.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields of Config")]
+pub struct PartitionBuilder {
+    pub name: String,
+    pub services: Vec<Service>,
+    pub multiplicity: Multiplicity,
+    pub ns_interrupts: NsInterruptsAction,
+    pub version: Version,
+    pub boot_info: Option<(u8, u64)>,
+    pub smc_whitelist: Vec<u32>,
+    pub smc_whitelist_permissive: bool,
+    /// Regions besides its memory.
+    pub regions: Vec<Region>,
+}
+
+impl PartitionBuilder {
+    /// Makes it a partition with one context that runs on any PE.
+    pub fn migratable(&mut self) -> &mut Self {
+        self.multiplicity = Multiplicity::Migratable;
+        self
+    }
+
+    /// Makes it hold back interrupts of the normal world.
+    pub fn queued(&mut self) -> &mut Self {
+        self.ns_interrupts = NsInterruptsAction::Queued;
+        self
+    }
+
+    /// The FF-A version of its manifest.
+    pub fn version(&mut self, major: u16, minor: u16) -> &mut Self {
+        self.version = Version(major, minor);
+        self
+    }
+
+    /// What its services (just one at first) send and receive.
+    pub fn messaging(&mut self, messaging: MessagingMethod) -> &mut Self {
+        for service in &mut self.services {
+            service.messaging = messaging;
+        }
+        self
+    }
+
+    /// Adds a service.
+    pub fn service(&mut self, uuid: u128, messaging: MessagingMethod) -> &mut Self {
+        self.services.push(Service { uuid: Uuid::from_u128(uuid), messaging });
+        self
+    }
+
+    /// Lets it make one SMC outside FF-A.
+    pub fn smc(&mut self, id: u32) -> &mut Self {
+        self.smc_whitelist.push(id);
+        self
+    }
+}
+
+/// An SPMC to be. Partitions get the ids 0x8001, 0x8002, ... and boot in that order.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pes: usize,
+    partitions: Vec<PartitionBuilder>,
+}
+
+impl Builder {
+    /// An SPMC on `pes` PEs, with no partition.
+    #[must_use]
+    pub fn new(pes: usize) -> Self {
+        Self { pes, partitions: Vec::new() }
+    }
+
+    /// UUID of the first service of the partition `id`.
+    #[must_use]
+    pub fn uuid(id: u16) -> Uuid {
+        Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0000 | u128::from(id))
+    }
+
+    /// Adds a partition with the defaults.
+    #[must_use]
+    pub fn partition(self, name: &str) -> Self {
+        self.partition_with(name, |_| ())
+    }
+
+    /// Adds a partition; `change` may alter what it is.
+    #[must_use]
+    pub fn partition_with<R>(mut self, name: &str, change: impl FnOnce(&mut PartitionBuilder) -> R) -> Self {
+        let id = self.id(self.partitions.len()).as_u16();
+        let mut partition = PartitionBuilder {
+            name: name.into(),
+            services: vec![Service {
+                uuid: Self::uuid(id),
+                messaging: MessagingMethod::DIRECT_REQ_RECEIVE
+                    | MessagingMethod::DIRECT_REQ_SEND
+                    | MessagingMethod::DIRECT_REQ2_RECEIVE
+                    | MessagingMethod::DIRECT_REQ2_SEND,
+            }],
+            multiplicity: Multiplicity::Pinned,
+            ns_interrupts: NsInterruptsAction::Signaled,
+            version: V1_2,
+            boot_info: None,
+            smc_whitelist: Vec::new(),
+            smc_whitelist_permissive: false,
+            regions: Vec::new(),
+        };
+        change(&mut partition);
+        self.partitions.push(partition);
+        self
+    }
+
+    fn id(&self, index: usize) -> SpId {
+        let number = u16::try_from(index.saturating_add(1)).expect("few partitions");
+        SpId::from_vm_number(number).expect("few partitions")
+    }
+
+    /// The SPMC, and the machine that holds its tables.
+    #[must_use]
+    pub fn build(self) -> (Spmc, FakeMachine) {
+        let mut machine = FakeMachine::new(self.pes);
+        let cpus = (0..self.pes).map(|index| Mpidr::from_register(index as u64)).collect();
+        let partitions =
+            self.partitions.iter().enumerate().map(|(index, p)| self.build_one(index, p, &mut machine)).collect();
+        let memory = range(SPMC_BASE, 0x100);
+        let declared = vec![
+            MemoryRange { kind: MemoryKind::Memory, range: range(SPMC_BASE, 0xf00) },
+            MemoryRange { kind: MemoryKind::NsMemory, range: range(0x4000_0000, 0x1000) },
+            MemoryRange { kind: MemoryKind::DeviceMemory, range: range(0x0904_0000, 1) },
+        ];
+        (Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39), machine)
+    }
+
+    fn build_one(&self, index: usize, builder: &PartitionBuilder, machine: &mut FakeMachine) -> Partition {
+        let tables = Stage2Tables {
+            secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
+            non_secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
+        };
+        let roots = Stage2Roots {
+            secure: PhysAddr::new(tables.secure.root().0),
+            non_secure: PhysAddr::new(tables.non_secure.root().0),
+            vmid: u16::try_from(index.saturating_add(1)).expect("few partitions"),
+        };
+        let memory = Self::memory(index);
+        machine.memory.add(World::Secure, memory);
+        let mut regions = builder.regions.clone();
+        regions.push(Region {
+            name: "memory".into(),
+            range: memory,
+            world: World::Secure,
+            access: Access::all(),
+            device: false,
+        });
+        let contexts = if builder.multiplicity == Multiplicity::Migratable { 1 } else { self.pes };
+        Partition::new(Config {
+            id: self.id(index),
+            name: builder.name.clone(),
+            services: builder.services.clone(),
+            multiplicity: builder.multiplicity,
+            ns_interrupts: builder.ns_interrupts,
+            notifications: false,
+            vm_availability: VmAvailability::empty(),
+            memory,
+            regions,
+            entry: memory.base().as_u64(),
+            boot_info: builder.boot_info,
+            smc_whitelist: builder.smc_whitelist.clone(),
+            smc_whitelist_permissive: builder.smc_whitelist_permissive,
+            roots,
+            tables,
+            slots: (0..contexts).map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))))).collect(),
+            version: builder.version,
+        })
+    }
+
+    /// Memory of the partition that is added as number `index`, the first being 0.
+    #[must_use]
+    pub fn memory(index: usize) -> PageRange {
+        let index = u64::try_from(index).expect("few partitions");
+        range(PARTITIONS_BASE.saturating_add(PARTITION_STRIDE.saturating_mul(index)), PARTITION_PAGES)
+    }
+}
+
+fn range(base: u64, pages: u64) -> PageRange {
+    PageRange::new(PhysAddr::new(base), pages).expect("a range")
+}

@@ -1,0 +1,246 @@
+//! An SPMC with its PEs: events in, registers out.
+
+use alloc::{vec, vec::Vec};
+use std::{boxed::Box, collections::BTreeMap};
+
+use crate::{
+    abi,
+    context::{Context, El1Registers},
+    machine::{SmcRegisters, fake::FakeMachine},
+    spmc::{Action, Event, Exit, Pe, Spmc},
+};
+
+/// Marks a value as `owner`'s (a partition's id, or 0 for the normal world), in both halves of the register.
+#[must_use]
+pub const fn taint(owner: u16, register: usize) -> u64 {
+    let half = 0x7a00_0000 | ((owner & 0xff) as u64) << 16 | (register & 0xffff) as u64;
+    half << 32 | half
+}
+
+/// Whose mark a value bears in one of its halves: the low byte of the id.
+#[must_use]
+pub const fn taint_owner(value: u64) -> Option<u8> {
+    let high = value >> 32;
+    if value >> 24 & 0xff == 0x7a {
+        Some((value >> 16 & 0xff) as u8)
+    } else if high >> 24 == 0x7a {
+        Some((high >> 16 & 0xff) as u8)
+    } else {
+        None
+    }
+}
+
+/// Who has a PE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// Nobody.
+    Off,
+    /// The normal world.
+    NormalWorld,
+    /// A context of a partition.
+    Partition(u16, u16),
+}
+
+/// An SPMC, its PEs and the machine. Every step checks that
+/// * the policy's invariants hold,
+/// * a context finds x18-x30 as it left them, and x8-x17 unless the call that returns defines them,
+/// * nobody sees a value that bears another's [`taint`].
+#[derive(Debug)]
+pub struct System<'s> {
+    /// The SPMC.
+    pub spmc: &'s Spmc,
+    /// The machine.
+    pub machine: FakeMachine,
+    pes: Vec<Pe<'s>>,
+    owners: Vec<Owner>,
+    /// Registers of contexts as they left them.
+    left: BTreeMap<(u16, u16), Box<[u64; 31]>>,
+    el3_calls: usize,
+    steps: usize,
+}
+
+impl<'s> System<'s> {
+    /// All PEs are off.
+    #[must_use]
+    pub fn new(spmc: &'s Spmc, machine: FakeMachine) -> Self {
+        let pes: Vec<_> = spmc.cpus().iter().filter_map(|cpu| spmc.pe(cpu.as_u64())).collect();
+        let owners = vec![Owner::Off; pes.len()];
+        Self { spmc, machine, pes, owners, left: BTreeMap::new(), el3_calls: 0, steps: 0 }
+    }
+
+    /// All PEs are on, one after the other, and all contexts have called FFA_MSG_WAIT.
+    #[must_use]
+    pub fn booted(spmc: &'s Spmc, machine: FakeMachine) -> Self {
+        let mut system = Self::new(spmc, machine);
+        for pe in 0..system.pes.len() {
+            system.boot(pe);
+        }
+        system
+    }
+
+    /// Turns a PE on; its contexts call FFA_MSG_WAIT.
+    pub fn boot(&mut self, pe: usize) {
+        self.online(pe);
+        while self.owner(pe) != Owner::NormalWorld {
+            self.smc(pe, &[abi::FFA_MSG_WAIT]);
+        }
+    }
+
+    /// Turns a PE on.
+    pub fn online(&mut self, pe: usize) -> Owner {
+        assert_eq!(self.owner(pe), Owner::Off);
+        self.step(pe, Event::Online)
+    }
+
+    /// Turns a PE off, as the SPMD does.
+    pub fn turn_off(&mut self, pe: usize) {
+        self.nwd(pe, &[0x8400_006f, 0xffff_8000, 0x8000_0000, 0x8400_0002]);
+        assert_eq!(self.regs(pe), [0x8400_0070, 0x8000_ffff, 0x8000_0002, 0, 0, 0, 0, 0]);
+        self.owners[pe] = Owner::Off;
+        self.machine.turn_off();
+    }
+
+    /// How many PEs there are.
+    #[must_use]
+    pub fn pe_count(&self) -> usize {
+        self.pes.len()
+    }
+
+    /// Who has a PE.
+    #[must_use]
+    pub fn owner(&self, pe: usize) -> Owner {
+        self.owners[pe]
+    }
+
+    /// Steps that were taken.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// A call of the normal world. What is left out of x0-x7 is 0, of x8-x17 the normal world's taint.
+    pub fn nwd(&mut self, pe: usize, registers: &[u64]) -> Owner {
+        assert_eq!(self.owner(pe), Owner::NormalWorld);
+        fill(&mut self.pes[pe].normal_world, registers, 0);
+        self.step(pe, Event::NormalWorld)
+    }
+
+    /// An SMC by the context that runs on `pe`. What is left out of x0-x7 is 0, of x8-x30 the partition's taint.
+    pub fn smc(&mut self, pe: usize, registers: &[u64]) -> Owner {
+        self.load(pe, registers);
+        self.exit(pe, Exit::Synchronous { esr: 0x17 << 26 | 1 << 25, far: 0, hpfar: 0 })
+    }
+
+    /// An HVC by the context that runs on `pe`.
+    pub fn hvc(&mut self, pe: usize, registers: &[u64]) -> Owner {
+        self.load(pe, registers);
+        let ctx = self.ctx(pe);
+        ctx.pc = ctx.pc.wrapping_add(4);
+        self.exit(pe, Exit::Synchronous { esr: 0x16 << 26 | 1 << 25, far: 0, hpfar: 0 })
+    }
+
+    /// Fills the registers of the context that runs on `pe`, as [`System::smc`] does.
+    pub fn load(&mut self, pe: usize, registers: &[u64]) {
+        let Owner::Partition(id, _) = self.owner(pe) else { panic!("no partition runs on PE {pe}") };
+        fill(&mut self.ctx(pe).x, registers, id);
+    }
+
+    /// The context that runs on `pe` stops running.
+    pub fn exit(&mut self, pe: usize, exit: Exit) -> Owner {
+        let Owner::Partition(id, vcpu) = self.owner(pe) else { panic!("no partition runs on PE {pe}") };
+        let x = self.ctx(pe).x;
+        self.left.insert((id, vcpu), Box::new(x));
+        self.step(pe, Event::Exit(exit))
+    }
+
+    /// One step of the policy, and what it wants done.
+    pub fn step(&mut self, pe: usize, event: Event) -> Owner {
+        self.steps += 1;
+        self.machine.set_current(pe);
+        self.el3_calls = self.machine.pe(pe).el3_calls.len();
+        match self.spmc.handle(&mut self.pes[pe], &mut self.machine, event) {
+            Action::Run => {
+                let policy = &mut self.pes[pe];
+                let running = policy.running.as_mut().expect("the policy names the context to run");
+                let owner = Owner::Partition(running.partition.id.as_u16(), running.vcpu.as_u16());
+                self.machine.enter(&mut running.ctx);
+                self.owners[pe] = owner;
+            }
+            Action::NormalWorld => {
+                self.machine.leave();
+                self.owners[pe] = Owner::NormalWorld;
+            }
+        }
+        self.check_registers(pe);
+        if let Err(what) = self.spmc.check_invariants(&self.pes) {
+            panic!("after {event:x?} on PE {pe}: {what}");
+        }
+        self.owners[pe]
+    }
+
+    /// x0-x7 of whoever has the PE.
+    #[must_use]
+    pub fn regs(&self, pe: usize) -> [u64; 8] {
+        *self.all(pe).first_chunk().expect("18 registers")
+    }
+
+    /// x0-x17 of whoever has the PE.
+    #[must_use]
+    pub fn all(&self, pe: usize) -> SmcRegisters {
+        match &self.pes[pe].running {
+            Some(running) => *running.ctx.x.first_chunk().expect("31 registers"),
+            None => self.pes[pe].normal_world,
+        }
+    }
+
+    /// The context that runs on `pe`. Its EL1 registers are not here, see [`System::el1`].
+    pub fn ctx(&mut self, pe: usize) -> &mut Context {
+        self.pes[pe].running_context().expect("a context runs")
+    }
+
+    /// EL1 registers of the context that runs on `pe`.
+    pub fn el1(&mut self, pe: usize) -> &mut El1Registers {
+        &mut self.machine.pe(pe).live().el1
+    }
+
+    /// What the policy keeps for a PE.
+    #[must_use]
+    pub fn policy(&self, pe: usize) -> &Pe<'s> {
+        &self.pes[pe]
+    }
+
+    fn check_registers(&mut self, pe: usize) {
+        let policy = &self.pes[pe];
+        let Owner::Partition(id, vcpu) = self.owners[pe] else {
+            for (n, value) in policy.normal_world.iter().enumerate() {
+                let owner = taint_owner(*value);
+                assert!(owner.is_none_or(|owner| owner == 0), "the normal world sees x{n} {value:#x}");
+            }
+            return;
+        };
+        let x = &policy.running.as_ref().expect("a context runs").ctx.x;
+        for (n, value) in x.iter().enumerate() {
+            let owner = taint_owner(*value);
+            assert!(owner.is_none_or(|owner| u16::from(owner) == id & 0xff), "{id:#x} sees x{n} {value:#x}");
+        }
+        let called_el3 = self.machine.pe(pe).el3_calls.len() != self.el3_calls;
+        let Some(left) = self.left.get(&(id, vcpu)).filter(|_| !called_el3) else { return };
+        if x[18..].iter().all(|x| *x == 0) {
+            // started afresh
+            self.left.remove(&(id, vcpu));
+            return;
+        }
+        assert_eq!(x[18..], left[18..], "{id:#x} finds other values in x18-x30 than it left");
+        let wide = [abi::FFA_SUCCESS_64, abi::Form::Direct2.request_id(), abi::Form::Direct2.response_id()];
+        if !wide.contains(&x[0]) {
+            assert_eq!(x[8..18], left[8..18], "{id:#x} finds other values in x8-x17 than it left");
+        }
+    }
+}
+
+fn fill(to: &mut [u64], registers: &[u64], owner: u16) {
+    for (n, register) in to.iter_mut().enumerate() {
+        let default = if n < 8 { 0 } else { taint(owner, n) };
+        *register = registers.get(n).copied().unwrap_or(default);
+    }
+}
