@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(new(1, 1), Err(RangeError::Misaligned));
         assert_eq!(new(0, 0), Err(RangeError::Empty));
         assert_eq!(new(0x1000, u64::MAX), Err(RangeError::OutOfRange));
-        assert_eq!(new(u64::MAX & !0xfff, 1), Err(RangeError::OutOfRange));
+        assert_eq!(new(!0xfff, 1), Err(RangeError::OutOfRange));
         assert_eq!(new(ADDRESS_LIMIT, 1), Err(RangeError::OutOfRange));
         assert_eq!(new(0, (ADDRESS_LIMIT >> PAGE_SHIFT) + 1), Err(RangeError::OutOfRange));
         assert_eq!(

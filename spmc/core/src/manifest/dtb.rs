@@ -36,7 +36,9 @@ pub enum DtbError {
     Magic,
     /// It is not of version 17.
     Version(u32),
-    /// Its header, or one of its blocks, is not within the blob.
+    /// It states more bytes (the first number) than there are (the second).
+    Truncated(usize, usize),
+    /// Its header, or one of its blocks, is not within it.
     Block(&'static str),
     /// At this offset in the structure block there is not what has to be there.
     Structure(usize),
@@ -49,6 +51,7 @@ impl fmt::Display for DtbError {
         match self {
             Self::Magic => f.write_str("it does not begin with 0xd00dfeed"),
             Self::Version(version) => write!(f, "its version is {version}, not {VERSION}"),
+            Self::Truncated(total, there) => write!(f, "it states a size of {total} bytes, there are {there}"),
             Self::Block(what) => write!(f, "its {what} is not within it"),
             Self::Structure(offset) => write!(f, "its structure block is broken at offset {offset:#x}"),
             Self::Depth(offset) => write!(f, "more than {MAX_DEPTH} nested nodes at offset {offset:#x}"),
@@ -124,7 +127,7 @@ impl<'a> Dtb<'a> {
     /// Checks the device tree that `blob` begins with.
     pub(super) fn new(blob: &'a [u8]) -> Result<Self, DtbError> {
         let total = Self::total_size(blob)?;
-        let blob = blob.get(..total).ok_or(DtbError::Block("end"))?;
+        let blob = blob.get(..total).ok_or(DtbError::Truncated(total, blob.len()))?;
         let header = |offset| size(blob, offset).ok_or(DtbError::Block("header"));
         let version = word(blob, 20).unwrap_or(0);
         let compatible = word(blob, 24).unwrap_or(u32::MAX);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test support")]
 
+pub mod tree;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};

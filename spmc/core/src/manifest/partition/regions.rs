@@ -169,16 +169,8 @@ impl<'a> Common<'a> {
                 );
             }
         }
-        let property = self.smmu_id.or(self.stream_ids)?;
-        sink.warn(
-            property.at(),
-            format_args!("SMMUs are not supported: what the device does by DMA is not confined"),
-        );
-        Some(Dma {
-            smmu_id,
-            stream_ids,
-            access,
-        })
+        let any = smmu_id.is_some() || !stream_ids.is_empty();
+        any.then_some(Dma { smmu_id, stream_ids, access })
     }
 }
 
