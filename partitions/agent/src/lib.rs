@@ -10,17 +10,17 @@ mod attack;
 mod serve;
 
 pub use attack::Death;
-pub use serve::{Agent, serve_fast};
+pub use serve::{Agent, measure};
 use tantalum_partition::ffa::{Uuid, uuid};
 
 /// UUID of the echo partition.
 pub const ECHO: Uuid = uuid!("3f2c1b8e-6a0d-4c57-9e41-5d0a7c3b9f10");
 /// UUID of the forwarding partition.
 pub const FORWARD: Uuid = uuid!("8c5e4a02-91d7-4e0b-b6a8-2f1c6e7d3a21");
-/// UUID of a second service of the forwarding partition.
-pub const FORWARD_SERVICE: Uuid = uuid!("8c5e4a02-91d7-4e0b-b6a8-2f1c6e7d3a22");
 /// UUID of a second forwarding partition.
 pub const RELAY: Uuid = uuid!("b7d09f64-2c3e-4f81-8a15-90e3d1c4b532");
+/// UUID of a second service of the second forwarding partition.
+pub const RELAY_SERVICE: Uuid = uuid!("b7d09f64-2c3e-4f81-8a15-90e3d1c4b533");
 /// UUID of a partition that receives no direct requests.
 pub const SILENT: Uuid = uuid!("e1946d07-5b28-4a9c-b3f6-7c08a2e5d943");
 /// UUIDs of the attacking partitions: the first one's, the others differ in the last digit.

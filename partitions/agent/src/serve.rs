@@ -40,10 +40,13 @@ static MANIFEST_SIZE: AtomicU64 = AtomicU64::new(0);
 static SECONDARIES_REGISTERED: AtomicBool = AtomicBool::new(false);
 
 impl Agent {
-    /// Greets the world. `name` is what the partition calls itself on the console.
+    /// An agent that calls itself on the console what the manifest's `description` says, or `name` if it does not get its manifest.
     #[must_use]
     pub fn new(name: &'static str, boot: &Boot) -> Self {
         let information = boot.information();
+        let name = information
+            .and_then(|information| information.text("description"))
+            .unwrap_or(name);
         if boot.is_first {
             let manifest = information.and_then(|information| information.manifest());
             let size = manifest.map_or(0, |tree| tree.data().len());
@@ -255,7 +258,9 @@ fn map(va: u64, pa: u64, size: u64, attributes: u64) -> Option<()> {
 /// How often a call is made before it is measured.
 const WARM_UP: usize = 8;
 
-fn measure(own_id: u16, to: u64, answer: &mut [u64; 14]) {
+/// Carries out [`Command::Measure`] for partition `own_id`: measures messages to partition `to`.
+pub fn measure(own_id: u16, to: u64, answer: &mut [u64; 14]) {
+    answer[0] = DONE;
     let message = registers(&[0x8400_006f, ffa::ids(own_id, (to & 0xffff) as u16)]);
     let id_get = registers(&[0x8400_0069]);
     for _ in 0..=WARM_UP {
@@ -263,15 +268,4 @@ fn measure(own_id: u16, to: u64, answer: &mut [u64; 14]) {
         answer[2] = measure::partition_call(&id_get).0;
     }
     answer[3] = measure::partition_call(&message).1[0];
-}
-
-/// The small partition's loop: answers empty messages as fast as can be, and carries out commands as an agent does.
-pub fn serve_fast(name: &'static str, boot: &Boot) -> ! {
-    let mut agent = Agent::new(name, boot);
-    let mut event = measure::answer_until_command(&registers(&[0x8400_006b]));
-    loop {
-        let response = Request::from_registers(&event)
-            .map_or_else(|| registers(&[0x8400_006b]), |request| agent.handle(&request).registers);
-        event = measure::answer_until_command(&response);
-    }
 }

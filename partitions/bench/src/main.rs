@@ -1,12 +1,37 @@
 //! The smallest partition that answers messages, for counting instructions: some five of its own a message, and no MMU.
+//!
+//! The one command that it knows is to measure messages to another partition.
 #![no_std]
 #![no_main]
 
-use tantalum_agent::serve_fast;
-use tantalum_partition::{Boot, entry};
+use tantalum_agent::{Command, measure};
+use tantalum_partition::{
+    Boot, entry,
+    ffa::{FuncId, Registers, Request, SMC, registers},
+    measure::answer_until_command,
+};
 
 entry!(main, mmu = off);
 
-fn main(boot: Boot) -> ! {
-    serve_fast("bench", &boot)
+fn main(_: Boot) -> ! {
+    let own_id = SMC.id_get().unwrap_or(0);
+    let wait = registers(&[FuncId::MsgWait32 as u64]);
+    let mut event = answer_until_command(&wait);
+    loop {
+        let response = Request::from_registers(&event).map_or(wait, |request| obey(own_id, &request));
+        event = answer_until_command(&response);
+    }
+}
+
+/// Carries out a command; any other message goes back as it came.
+fn obey(own_id: u16, request: &Request) -> Registers {
+    let [command, peer, ..] = *request.payload() else {
+        return request.echo().registers;
+    };
+    if command != Command::Measure.word() {
+        return request.echo().registers;
+    }
+    let mut answer = [0; 14];
+    measure(own_id, peer, &mut answer);
+    request.respond(&answer).registers
 }

@@ -1,11 +1,9 @@
 //! Links a partition, or the normal-world driver, as a position-independent image.
 //!
-//! A partition's `build.rs` is one line:
+//! The `main` of a partition's `build.rs` is one line:
 //!
 //! ```no_run
-//! fn main() {
-//!     tantalum_partition_build::link();
-//! }
+//! tantalum_partition_build::link();
 //! ```
 //!
 //! The result is an ELF whose loadable part starts at address 0 with the entry point; `objcopy -O binary` makes the flat image. The entry code

@@ -89,7 +89,7 @@ impl Information {
         let descriptor_size = word(header, 12)? as usize;
         let count = word(header, 16)? as usize;
         let offset = word(header, 20)? as usize;
-        if size > LARGEST || size < HEADER_SIZE || descriptor_size != DESCRIPTOR_SIZE {
+        if !(HEADER_SIZE..=LARGEST).contains(&size) || descriptor_size != DESCRIPTOR_SIZE {
             return None;
         }
         // SAFETY: as above, now with the size that the header states, which is bounded.

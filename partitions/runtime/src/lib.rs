@@ -4,7 +4,7 @@
 //!
 //! A crate with a binary, this in `main.rs`:
 //!
-//! ```no_run
+//! ```ignore
 //! //! A partition that adds two numbers.
 //! #![no_std]
 //! #![no_main]
@@ -26,14 +26,7 @@
 //! }
 //! ```
 //!
-//! this in `build.rs`, with `tantalum-partition-build` as a build-dependency:
-//!
-//! ```no_run
-//! fn main() {
-//!     tantalum_partition_build::link();
-//! }
-//! ```
-//!
+//! a `build.rs` whose `main` calls `tantalum_partition_build::link()`, with `tantalum-partition-build` as a build-dependency,
 //! and a partition manifest with `entrypoint-offset = <0x4000>`, which is where the packaging tool puts the image. `gp-register-num` and a `boot-info`
 //! node in it make [`Boot::information`] work. The image runs at any load address.
 //!

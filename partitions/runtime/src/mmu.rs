@@ -117,7 +117,7 @@ fn descend(entry: &AtomicU64, piece: usize) -> Result<&'static Table, OutOfTable
     if old & VALID != 0 {
         let leaf = if piece == PAGE_SIZE { TABLE_OR_PAGE } else { 0 };
         for (i, slot) in table.0.iter().enumerate() {
-            slot.store(old + (i * piece) as u64 | leaf, Ordering::Relaxed);
+            slot.store((old + (i * piece) as u64) | leaf, Ordering::Relaxed);
         }
     }
     replace(entry, table.address() | VALID | TABLE_OR_PAGE);

@@ -8,14 +8,13 @@ mod message;
 
 use core::fmt;
 
+pub use arm_ffa::{FfaError, FuncId, UuidHelper, Version};
 use arm_ffa::{
-    FfaError, FuncId,
     interface::Interface,
     interface_args::{
         SecondaryEpRegisterAddr, SuccessArgs, SuccessArgsFeatures, SuccessArgsIdGet, SuccessArgsSpmIdGet, TargetInfo,
     },
 };
-pub use arm_ffa::{UuidHelper, Version};
 pub use discovery::{Partition, Partitions};
 pub use message::{Kind, Request, Response, serve, serve_with};
 pub use uuid::{Uuid, uuid};

@@ -70,7 +70,7 @@ pub fn init() {
     // SAFETY: system registers of the GIC's processor interface, of this exception level; interrupts stay masked in PSTATE.
     unsafe {
         asm!(
-            "mrs {t}, S3_4_C12_C9_5", "orr {t}, {t}, #9", "msr S3_4_C12_C9_5, {t}", "isb",
+            "mrs {t}, S3_4_C12_C9_5", "orr {t}, {t}, #1", "orr {t}, {t}, #8", "msr S3_4_C12_C9_5, {t}", "isb",
             "msr S3_0_C4_C6_0, {all}", "msr S3_0_C12_C12_7, {one}", "isb",
             t = out(reg) _, all = in(reg) 0xff_u64, one = in(reg) 1_u64, options(nostack, preserves_flags)
         );
