@@ -1,9 +1,53 @@
-//! driver
+//! The normal world, in the place of a boot loader: finds out what partitions there are, does with them what they are for, and powers off.
+//!
+//! | partitions | what happens |
+//! | --- | --- |
+//! | bench1 and bench2 | measures: `bench <name> <instructions>` |
+//! | echo, forward and attack | a guided tour |
+//! | any other | the tests that can run with those |
+//!
+//! The last line is the verdict, `tantalum: N passed, N failed`, for scripts to read.
 #![no_std]
 #![no_main]
-use tantalum_partition::{Boot, entry, ffa::SMC, normal_world::psci, println};
+
+mod bench;
+mod cores;
+mod demo;
+mod report;
+mod talk;
+mod tests;
+mod world;
+
+use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD};
+use tantalum_partition::{
+    Boot, entry,
+    normal_world::{gic, psci},
+    println,
+};
+
+use crate::{report::Score, world::World};
+
 entry!(main);
+
 fn main(boot: Boot) -> ! {
-    println!("hello {:?} {:?}", boot, SMC.version(tantalum_partition::ffa::VERSION));
+    gic::init();
+    if !boot.is_first {
+        cores::work(boot.context);
+    }
+    println!("\ntantalum: normal world, at EL2");
+    // Before anything else: the first other call fixes the version.
+    let version = tests::version::observe();
+    let cores = cores::start();
+    let world = World::discover(cores, version);
+    world.print();
+    let mut score = Score::default();
+    if BENCH.iter().all(|uuid| world.find(*uuid).is_some()) {
+        bench::run(&world, &mut score);
+    } else if [ECHO, FORWARD, ATTACK].iter().all(|uuid| world.find(*uuid).is_some()) && world.partitions().len() == 3 {
+        demo::run(&world, &mut score);
+    } else {
+        tests::run(&world, &mut score);
+    }
+    println!("{score}");
     psci::system_off()
 }

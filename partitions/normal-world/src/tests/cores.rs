@@ -1,0 +1,166 @@
+//! All cores at once, and cores that go and come back.
+
+use tantalum_agent::{Command, DONE, ECHO, FORWARD};
+use tantalum_partition::{
+    arch,
+    ffa::{Error, FfaError, Outcome as Answer, SMC},
+};
+
+use super::tests;
+use crate::{
+    cores,
+    report::{Outcome, check, expect_eq},
+    talk::{expect_alive, finish},
+    world::World,
+};
+
+tests! { "cores":
+    all_are_on,
+    each_has_its_own_context,
+    messages_from_all_to_a_pinned_partition,
+    messages_from_all_to_a_migrating_partition,
+    migrating_partition_is_reached_from_each,
+    messages_from_all_to_both,
+    off_and_on_again,
+}
+
+/// Messages that each core sends.
+const MESSAGES: u64 = 500;
+
+fn all_are_on(world: &World) -> Outcome {
+    for index in 1..world.cores {
+        check!(cores::is_on(index), "core {index} to be on");
+    }
+    Ok(())
+}
+
+/// Asks echo which context it is; the answer is 0 if it is that of this core.
+fn check_context(core: usize, id: u64) -> u64 {
+    let answer = SMC.direct_req64(0, (id & 0xffff) as u16, Command::Status.five_words(&[]));
+    match answer {
+        Ok(Answer::Response(response)) => {
+            let [first, context, mpidr, ..] = *response.payload() else {
+                return 1;
+            };
+            u64::from(first != DONE)
+                | u64::from(context != core as u64) << 1
+                | u64::from(mpidr & 0xff != core as u64) << 2
+        }
+        _ => 8,
+    }
+}
+
+fn each_has_its_own_context(world: &World) -> Outcome {
+    let echo = world.need(ECHO)?;
+    cores::run_on_all(
+        world.cores,
+        check_context,
+        u64::from(echo.id),
+        10_000,
+        |core, result| {
+            expect_eq!(
+                result,
+                0,
+                "core {core}: 1 no answer, 2 wrong context, 4 wrong MPIDR_EL1, 8 refused"
+            );
+            Ok(())
+        },
+    )
+}
+
+/// Sends messages; returns how many came back right, and in the upper half how many were refused as busy. Anything else makes it stop.
+fn exchange(core: usize, id: u64) -> u64 {
+    let mut right = 0;
+    let mut busy = 0;
+    for number in 0..MESSAGES {
+        let words = [number, core as u64, number * 3, u64::MAX - number, arch::counter()];
+        let answer = SMC.direct_req64(0, (id & 0xffff) as u16, words);
+        match answer {
+            Err(Error::Ffa(FfaError::Busy)) => busy += 1,
+            other => match finish(other, "one of many messages") {
+                Ok(response) if response.payload() == words => right += 1,
+                _ => break,
+            },
+        }
+    }
+    right | busy << 32
+}
+
+fn messages_from_all_to_a_pinned_partition(world: &World) -> Outcome {
+    let echo = world.need(ECHO)?;
+    cores::run_on_all(world.cores, exchange, u64::from(echo.id), 60_000, |core, result| {
+        expect_eq!(
+            result,
+            MESSAGES,
+            "core {core}: right answers, and in the upper half refusals"
+        );
+        Ok(())
+    })
+}
+
+fn messages_from_all_to_a_migrating_partition(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    let mut total = 0;
+    cores::run_on_all(world.cores, exchange, u64::from(forward.id), 60_000, |core, result| {
+        let (right, busy) = (result & 0xffff_ffff, result >> 32);
+        total += right;
+        expect_eq!(
+            right + busy,
+            MESSAGES,
+            "core {core}: messages that came back or found the partition busy"
+        );
+        Ok(())
+    })?;
+    check!(total > 0, "some messages to come back");
+    expect_alive(forward)
+}
+
+fn migrating_partition_is_reached_from_each(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    for _ in 0..3 {
+        for index in 1..world.cores {
+            cores::run_on(index, exchange, u64::from(forward.id))?;
+            expect_eq!(cores::wait_for(index, 60_000)?, MESSAGES, "core {index}: right answers");
+        }
+        expect_alive(forward)?;
+    }
+    Ok(())
+}
+
+fn messages_from_all_to_both(world: &World) -> Outcome {
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    let both = u64::from(echo.id) << 16 | u64::from(forward.id);
+    let job = |core: usize, both: u64| {
+        let (echo, forward) = (both >> 16, both & 0xffff);
+        let first = exchange(core, forward);
+        let second = exchange(core, echo);
+        u64::from((first & 0xffff_ffff) + (first >> 32) == MESSAGES && second == MESSAGES)
+    };
+    cores::run_on_all(world.cores, job, both, 60_000, |core, result| {
+        expect_eq!(
+            result,
+            1,
+            "core {core}: whether all messages to both partitions ended well"
+        );
+        Ok(())
+    })
+}
+
+fn off_and_on_again(world: &World) -> Outcome {
+    world.need_two_cores()?;
+    let echo = world.need(ECHO)?;
+    for _ in 0..3 {
+        for index in 1..world.cores {
+            check!(cores::turn_off(index), "core {index} to go off");
+            expect_alive(echo)?;
+            check!(cores::turn_on(index), "core {index} to come on again");
+            cores::run_on(index, check_context, u64::from(echo.id))?;
+            expect_eq!(
+                cores::wait_for(index, 10_000)?,
+                0,
+                "core {index}: whether echo answers there again"
+            );
+        }
+    }
+    Ok(())
+}

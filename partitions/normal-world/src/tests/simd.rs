@@ -1,0 +1,195 @@
+//! Floating point, SIMD, SVE and SME: nobody's registers change or show while others run.
+
+use spin::mutex::TicketMutex;
+use tantalum_agent::{Command, ECHO, FORWARD, RELAY};
+use tantalum_partition::{
+    arch,
+    normal_world::{gic, timer},
+    probe::simd::{Simd, Streaming, Sve, longest_vector},
+};
+
+use super::tests;
+use crate::{
+    report::{Outcome, Verdict, check, expect_eq},
+    talk::{command, expect_alive, finish, send},
+    world::World,
+};
+
+tests! { "simd":
+    normal_worlds_registers_survive_a_message,
+    normal_worlds_registers_survive_a_partition_that_writes_them,
+    normal_worlds_registers_survive_an_interruption,
+    normal_worlds_values_do_not_show_in_partitions,
+    partitions_keep_their_own,
+    partitions_keep_their_own_when_the_normal_world_writes,
+    sve_registers_survive_a_partition_that_writes_simd,
+    sve_registers_survive_an_interruption,
+    streaming_mode_survives_a_partition_that_writes_simd,
+}
+
+/// Runs `body` with a pattern in the normal world's registers, which must be there afterwards.
+fn kept(seed: u64, body: impl FnOnce() -> Outcome) -> Outcome {
+    let pattern = Simd::pattern(seed);
+    pattern.write();
+    let outcome = body();
+    let difference = Simd::read().difference(&pattern);
+    outcome?;
+    expect_eq!(
+        difference,
+        0,
+        "the mask of registers that changed (bit 32: FPCR, bit 33: FPSR)"
+    );
+    Ok(())
+}
+
+fn normal_worlds_registers_survive_a_message(world: &World) -> Outcome {
+    let echo = world.need(ECHO)?;
+    kept(1, || expect_alive(echo))
+}
+
+fn normal_worlds_registers_survive_a_partition_that_writes_them(world: &World) -> Outcome {
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    kept(2, || {
+        command(echo, Command::SimdFill, &[0x1001])?;
+        command(forward, Command::SimdFill, &[0x1002])?;
+        Ok(())
+    })
+}
+
+/// Has forward spin until the timer interrupts it, and then to the end.
+fn interrupted(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    gic::enable(timer::INTERRUPT);
+    timer::start(5);
+    let answer = send(forward, Command::Spin.words(&[20]));
+    timer::stop();
+    let _ = gic::take();
+    gic::disable(timer::INTERRUPT);
+    finish(answer, "a partition that is interrupted").map(|_| ())
+}
+
+fn normal_worlds_registers_survive_an_interruption(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    command(forward, Command::SimdFill, &[0x2002])?;
+    kept(3, || interrupted(world))?;
+    let mask = command(forward, Command::SimdCheck, &[0x2002])?[0];
+    expect_eq!(
+        mask,
+        0,
+        "the mask of the partition's registers that changed while it was preempted"
+    );
+    Ok(())
+}
+
+fn normal_worlds_values_do_not_show_in_partitions(world: &World) -> Outcome {
+    // FPCR and FPSR hold few bits: they may be equal by chance.
+    const VECTORS: u64 = 0xffff_ffff;
+    for partition in [world.need(ECHO)?, world.need(FORWARD)?, world.need(RELAY)?] {
+        command(partition, Command::SimdFill, &[0x3000])?;
+        Simd::pattern(4).write();
+        let mask = command(partition, Command::SimdCheck, &[4])?[0];
+        expect_eq!(
+            mask & VECTORS,
+            VECTORS,
+            "the mask of registers of {:#x} that differ from the normal world's",
+            partition.id
+        );
+    }
+    Ok(())
+}
+
+fn partitions_keep_their_own(world: &World) -> Outcome {
+    let partitions = [world.need(ECHO)?, world.need(FORWARD)?, world.need(RELAY)?];
+    for (index, partition) in partitions.iter().enumerate() {
+        command(*partition, Command::SimdFill, &[0x4000 + index as u64])?;
+    }
+    for (index, partition) in partitions.iter().enumerate() {
+        let mask = command(*partition, Command::SimdCheck, &[0x4000 + index as u64])?[0];
+        expect_eq!(mask, 0, "the mask of registers of {:#x} that changed", partition.id);
+    }
+    Ok(())
+}
+
+fn partitions_keep_their_own_when_the_normal_world_writes(world: &World) -> Outcome {
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    for partition in [echo, forward] {
+        command(partition, Command::SimdFill, &[0x5000 + u64::from(partition.id)])?;
+        Simd::pattern(5).write();
+        let mask = command(partition, Command::SimdCheck, &[0x5000 + u64::from(partition.id)])?[0];
+        expect_eq!(mask, 0, "the mask of registers of {:#x} that changed", partition.id);
+    }
+    Ok(())
+}
+
+/// Too large for the stack.
+static SVE: TicketMutex<Option<(Sve, Sve)>> = TicketMutex::new(None);
+
+/// Runs `body` with a pattern in the SVE registers, `length` bytes of each, which must be there afterwards.
+fn sve_kept(seed: u64, length: usize, with_ffr: bool, body: impl FnOnce() -> Outcome) -> Outcome {
+    let mut states = SVE.lock();
+    let (pattern, after) = states.insert((Sve::pattern(seed, length), Sve::pattern(0, 0)));
+    pattern.write(with_ffr);
+    let outcome = body();
+    *after = Sve::read(with_ffr);
+    outcome?;
+    let mask = if with_ffr { u64::MAX } else { !(1 << 48) };
+    let difference = after.difference(pattern) & mask;
+    expect_eq!(
+        difference,
+        0,
+        "the mask of registers that changed: Z0-31, P0-15 (bits 32-47), FFR (bit 48)"
+    );
+    Ok(())
+}
+
+fn sve_registers_survive_a_partition_that_writes_simd(world: &World) -> Outcome {
+    if !arch::has_sve() {
+        return Err(Verdict::Skipped("no SVE"));
+    }
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    let length = longest_vector();
+    check!(length >= 16, "vectors of 16 bytes or more, got {length}");
+    sve_kept(6, length, true, || {
+        command(echo, Command::SimdFill, &[0x6001])?;
+        command(forward, Command::SimdFill, &[0x6002])?;
+        Ok(())
+    })?;
+    let mask = command(echo, Command::SimdCheck, &[0x6001])?[0];
+    expect_eq!(mask, 0, "the mask of the partition's registers that changed");
+    Ok(())
+}
+
+fn sve_registers_survive_an_interruption(world: &World) -> Outcome {
+    if !arch::has_sve() {
+        return Err(Verdict::Skipped("no SVE"));
+    }
+    let length = longest_vector();
+    sve_kept(7, length, true, || interrupted(world))
+}
+
+fn streaming_mode_survives_a_partition_that_writes_simd(world: &World) -> Outcome {
+    if !arch::has_sme() {
+        return Err(Verdict::Skipped("no SME"));
+    }
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    let length = Streaming::start();
+    Streaming::fill_array(8, length);
+    let outcome = sve_kept(8, length, false, || {
+        command(echo, Command::SimdFill, &[0x8001])?;
+        command(forward, Command::SimdFill, &[0x8002])?;
+        Ok(())
+    });
+    let svcr = Streaming::svcr();
+    let damaged = if svcr & 2 == 0 {
+        length
+    } else {
+        Streaming::damaged_rows(8, length)
+    };
+    Streaming::stop();
+    outcome?;
+    expect_eq!(svcr, 3, "SVCR, streaming mode and ZA on");
+    expect_eq!(damaged, 0, "how many rows of ZA changed");
+    let mask = command(echo, Command::SimdCheck, &[0x8001])?[0];
+    expect_eq!(mask, 0, "the mask of the partition's registers that changed");
+    Ok(())
+}
