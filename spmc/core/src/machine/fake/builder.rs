@@ -48,25 +48,29 @@ pub struct PartitionBuilder {
 
 impl PartitionBuilder {
     /// Makes it a partition with one context that runs on any PE.
-    pub fn migratable(&mut self) -> &mut Self {
+    #[must_use]
+    pub fn migratable(mut self) -> Self {
         self.multiplicity = Multiplicity::Migratable;
         self
     }
 
     /// Makes it hold back interrupts of the normal world.
-    pub fn queued(&mut self) -> &mut Self {
+    #[must_use]
+    pub fn queued(mut self) -> Self {
         self.ns_interrupts = NsInterruptsAction::Queued;
         self
     }
 
     /// The FF-A version of its manifest.
-    pub fn version(&mut self, major: u16, minor: u16) -> &mut Self {
+    #[must_use]
+    pub fn version(mut self, major: u16, minor: u16) -> Self {
         self.version = Version(major, minor);
         self
     }
 
     /// What its services (just one at first) send and receive.
-    pub fn messaging(&mut self, messaging: MessagingMethod) -> &mut Self {
+    #[must_use]
+    pub fn messaging(mut self, messaging: MessagingMethod) -> Self {
         for service in &mut self.services {
             service.messaging = messaging;
         }
@@ -74,13 +78,15 @@ impl PartitionBuilder {
     }
 
     /// Adds a service.
-    pub fn service(&mut self, uuid: u128, messaging: MessagingMethod) -> &mut Self {
+    #[must_use]
+    pub fn service(mut self, uuid: u128, messaging: MessagingMethod) -> Self {
         self.services.push(Service { uuid: Uuid::from_u128(uuid), messaging });
         self
     }
 
     /// Lets it make one SMC outside FF-A.
-    pub fn smc(&mut self, id: u32) -> &mut Self {
+    #[must_use]
+    pub fn smc(mut self, id: u32) -> Self {
         self.smc_whitelist.push(id);
         self
     }
@@ -109,14 +115,14 @@ impl Builder {
     /// Adds a partition with the defaults.
     #[must_use]
     pub fn partition(self, name: &str) -> Self {
-        self.partition_with(name, |_| ())
+        self.partition_with(name, |partition| partition)
     }
 
     /// Adds a partition; `change` may alter what it is.
     #[must_use]
-    pub fn partition_with<R>(mut self, name: &str, change: impl FnOnce(&mut PartitionBuilder) -> R) -> Self {
+    pub fn partition_with(mut self, name: &str, change: impl FnOnce(PartitionBuilder) -> PartitionBuilder) -> Self {
         let id = self.id(self.partitions.len()).as_u16();
-        let mut partition = PartitionBuilder {
+        let partition = PartitionBuilder {
             name: name.into(),
             services: vec![Service {
                 uuid: Self::uuid(id),
@@ -133,8 +139,7 @@ impl Builder {
             smc_whitelist_permissive: false,
             regions: Vec::new(),
         };
-        change(&mut partition);
-        self.partitions.push(partition);
+        self.partitions.push(change(partition));
         self
     }
 
@@ -188,6 +193,7 @@ impl Builder {
             ns_interrupts: builder.ns_interrupts,
             notifications: false,
             vm_availability: VmAvailability::empty(),
+            buffers: None,
             memory,
             regions,
             entry: memory.base().as_u64(),
