@@ -266,3 +266,6 @@ impl<'a> DtbNode<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

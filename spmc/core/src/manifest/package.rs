@@ -171,3 +171,146 @@ fn header_words(header: &[u8]) -> Option<[u32; 6]> {
     let words: &[[u8; 4]; 6] = words.try_into().ok()?;
     Some(words.map(u32::from_le_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    const MEMORY: u64 = 0x10_0000;
+
+    fn header(words: [u32; 5]) -> Vec<u8> {
+        let mut bytes = b"SPKG".to_vec();
+        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes
+    }
+
+    fn parse(header: &[u8]) -> Result<Package, Vec<String>> {
+        let mut report = Report::new();
+        let package = Package::parse("p", header, MEMORY, &mut report);
+        package.ok_or_else(|| {
+            report
+                .diagnostics()
+                .iter()
+                .map(|diagnostic| format!("{diagnostic}"))
+                .collect()
+        })
+    }
+
+    #[track_caller]
+    fn refuses(words: [u32; 5], expected: &str) {
+        let said = parse(&header(words)).unwrap_err();
+        assert_eq!(said, [format!("partition \"p\": package header: {expected}")]);
+    }
+
+    #[test]
+    fn version_2() {
+        let package = parse(&header([2, 0x1000, 0x600, 0x4000, 0x8000])).unwrap();
+        assert_eq!(
+            package.manifest,
+            ByteRange {
+                offset: 0x1000,
+                bytes: 0x600
+            }
+        );
+        assert_eq!(
+            package.image,
+            ByteRange {
+                offset: 0x4000,
+                bytes: 0x8000
+            }
+        );
+        assert_eq!(
+            package.boot_info,
+            Some(ByteRange {
+                offset: 0x20,
+                bytes: 0xfe0
+            })
+        );
+    }
+
+    #[test]
+    fn version_1() {
+        let package = parse(&header([1, 24, 0x601, 0x1000, 0x8000])).unwrap();
+        assert_eq!(
+            (package.version, package.manifest.end(), package.boot_info),
+            (1, 24 + 0x601, None)
+        );
+    }
+
+    #[test]
+    fn all_of_the_memory_can_be_image() {
+        assert!(parse(&header([2, 0x1000, 0x1000, 0x2000, 0xf_e000])).is_ok());
+        refuses(
+            [2, 0x1000, 0x1000, 0x2000, 0xf_e001],
+            "img_size = 0xfe001: image ends at 0x100001 from the load address: expected within the partition's mem_size 0x100000",
+        );
+    }
+
+    #[test]
+    fn what_is_no_package() {
+        assert_eq!(
+            parse(&[0; 23]).unwrap_err(),
+            ["partition \"p\": package header: expected a header of 24 bytes"]
+        );
+        assert_eq!(
+            parse(&[0; 24]).unwrap_err(),
+            [
+                "partition \"p\": package header: magic = 0x0: expected \"SPKG\" (0x474b5053) at the load address; \
+             was a package loaded there?"
+            ]
+        );
+        refuses([3, 0x1000, 0x600, 0x4000, 0x8000], "version = 3: expected 1 or 2");
+    }
+
+    #[test]
+    fn parts_in_the_wrong_place() {
+        let page = "expected a multiple of the page size 0x1000";
+        refuses(
+            [2, 0x1800, 0x600, 0x4000, 0x8000],
+            &format!("pm_offset = 0x1800: {page}, not 0"),
+        );
+        refuses(
+            [2, 0, 0x600, 0x4000, 0x8000],
+            &format!("pm_offset = 0x0: {page}, not 0"),
+        );
+        refuses(
+            [2, 0x1000, 0x600, 0x4800, 0x8000],
+            &format!("img_offset = 0x4800: {page}"),
+        );
+        refuses(
+            [1, 16, 0x600, 0x4000, 0x8000],
+            "pm_offset = 0x10: expected 0x18 or more, after the header",
+        );
+        refuses(
+            [2, 0x5000, 0x600, 0x4000, 0x8000],
+            "img_offset = 0x4000: expected 0x5600 or more, after the manifest",
+        );
+        refuses(
+            [2, 0x1000, 0x3001, 0x4000, 0x8000],
+            "img_offset = 0x4000: expected 0x4001 or more, after the manifest",
+        );
+    }
+
+    #[test]
+    fn parts_of_the_wrong_size() {
+        refuses(
+            [2, 0x1000, 71, 0x4000, 0x8000],
+            "pm_size = 0x47: expected at least 0x48, the smallest device tree",
+        );
+        refuses(
+            [2, 0x1000, 0x8001, 0xa000, 0x8000],
+            "pm_size = 0x8001: expected at most 0x8000",
+        );
+        refuses(
+            [2, 0x1000, 0x600, 0x4000, 0],
+            "img_size = 0x0: expected an image that is not empty",
+        );
+        let said = parse(&header([2, 0xffff_f000, u32::MAX, u32::MAX, u32::MAX])).unwrap_err();
+        assert_eq!(said.len(), 5, "{said:?}");
+    }
+}

@@ -170,7 +170,11 @@ impl<'a> Common<'a> {
             }
         }
         let any = smmu_id.is_some() || !stream_ids.is_empty();
-        any.then_some(Dma { smmu_id, stream_ids, access })
+        any.then_some(Dma {
+            smmu_id,
+            stream_ids,
+            access,
+        })
     }
 }
 

@@ -1,12 +1,8 @@
 //! Every property of a partition's manifest and of the SPMC's: what a good value gives, and that a bad one is refused by
 //! name. Source: the FF-A manifest binding of TF-A (`docs/components/ffa-manifest-binding.rst`).
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod manifest_support;
-
-use manifest_support::tree::{Tree, blob, cells, text};
-use manifest_support::{check_manifest, check_spmc, shown};
+use crate::support::{check_manifest, check_spmc, shown};
+use crate::tree::{Tree, blob, cells, text};
 use tantalum_core::addr::{PageRange, PhysAddr, World};
 use tantalum_core::manifest::partition::{
     AbortAction, Access, ExceptionLevel, InterruptKind, MessagingMethod, NsInterruptsAction, OtherSInterruptsAction,
@@ -25,12 +21,14 @@ fn good() -> Tree {
         .set("execution-ctx-count", cells(&[1]))
         .set("exception-level", cells(&[2]))
         .set("execution-state", cells(&[0]));
-    tree.node("memory-regions").set("compatible", text("arm,ffa-manifest-memory-regions"));
+    tree.node("memory-regions")
+        .set("compatible", text("arm,ffa-manifest-memory-regions"));
     tree.node("memory-regions/ram")
         .set("base-address", cells(&[0, 0x1000_0000]))
         .set("pages-count", cells(&[2]))
         .set("attributes", cells(&[3]));
-    tree.node("device-regions").set("compatible", text("arm,ffa-manifest-device-regions"));
+    tree.node("device-regions")
+        .set("compatible", text("arm,ffa-manifest-device-regions"));
     tree.node("device-regions/uart")
         .set("base-address", cells(&[0, 0x0904_0000]))
         .set("pages-count", cells(&[1]))
@@ -43,7 +41,12 @@ fn read(tree: &Tree) -> (Option<PartitionManifest>, Vec<String>) {
     let mut report = Report::new();
     let manifest = PartitionManifest::parse("p", &tree.blob(), &mut report);
     manifest.iter().for_each(check_manifest);
-    assert_eq!(manifest.is_none(), report.errors() != 0, "{:?}", shown(report.diagnostics()));
+    assert_eq!(
+        manifest.is_none(),
+        report.errors() != 0,
+        "{:?}",
+        shown(report.diagnostics())
+    );
     (manifest, shown(report.diagnostics()))
 }
 
@@ -78,7 +81,10 @@ fn refuses(node: &str, name: &str, values: &[Vec<u8>]) {
     for value in values {
         let (manifest, said) = read(&with(node, name, value));
         assert!(manifest.is_none(), "{name} = {value:?}");
-        assert!(said.iter().any(|line| line.starts_with(&start)), "{name} = {value:?}: {said:?}");
+        assert!(
+            said.iter().any(|line| line.starts_with(&start)),
+            "{name} = {value:?}: {said:?}"
+        );
     }
 }
 
@@ -94,7 +100,10 @@ fn the_good_manifest_is_good() {
     let manifest = manifest.unwrap();
     assert_eq!(manifest.ns_interrupts_action, NsInterruptsAction::Signaled);
     assert_eq!(manifest.other_s_interrupts_action, OtherSInterruptsAction::Signaled);
-    assert_eq!((manifest.entrypoint_offset, manifest.boot_order, manifest.load_address), (0, None, None));
+    assert_eq!(
+        (manifest.entrypoint_offset, manifest.boot_order, manifest.load_address),
+        (0, None, None)
+    );
 }
 
 #[test]
@@ -112,7 +121,11 @@ fn mandatory_properties() {
         tree.remove(name);
         let (manifest, said) = read(&tree);
         assert!(manifest.is_none());
-        assert!(said.iter().any(|line| line.starts_with(&format!("error: partition \"p\": /: {name}: missing"))), "{said:?}");
+        assert!(
+            said.iter()
+                .any(|line| line.starts_with(&format!("error: partition \"p\": /: {name}: missing"))),
+            "{said:?}"
+        );
     }
 }
 
@@ -154,13 +167,35 @@ fn every_numeric_property_refuses_what_is_no_number() {
 
 #[test]
 fn compatible_and_versions() {
-    refuses("", "compatible", &[text("arm,ffa-manifest-1.2"), text("arm,ffa-manifest"), vec![], cells(&[1])]);
+    refuses(
+        "",
+        "compatible",
+        &[
+            text("arm,ffa-manifest-1.2"),
+            text("arm,ffa-manifest"),
+            vec![],
+            cells(&[1]),
+        ],
+    );
     let list = [text("vendor,manifest"), text("arm,ffa-manifest-1.0")].concat();
-    accepts("", "compatible", &list, |manifest| manifest.binding == arm_ffa::Version(1, 0));
+    accepts("", "compatible", &list, |manifest| {
+        manifest.binding == arm_ffa::Version(1, 0)
+    });
     for version in [0x1_0000, 0x1_0001, 0x1_0002] {
-        accepts("", "ffa-version", &cells(&[version]), |manifest| u32::from(manifest.ffa_version) == version);
+        accepts("", "ffa-version", &cells(&[version]), |manifest| {
+            u32::from(manifest.ffa_version) == version
+        });
     }
-    refuses("", "ffa-version", &[cells(&[0x1_0003]), cells(&[0x2_0000]), cells(&[0]), cells(&[0x8001_0001])]);
+    refuses(
+        "",
+        "ffa-version",
+        &[
+            cells(&[0x1_0003]),
+            cells(&[0x2_0000]),
+            cells(&[0]),
+            cells(&[0x8001_0001]),
+        ],
+    );
 }
 
 #[test]
@@ -168,25 +203,52 @@ fn uuids() {
     let canonical = "b4b5671e-4a90-4fe1-b81f-fb13dae1dacb";
     let (manifest, _) = read(&good());
     assert_eq!(manifest.unwrap().services[0].uuid.to_string(), canonical);
-    refuses("", "uuid", &[vec![], cells(&[1, 2, 3]), cells(&[1; 5]), cells(&[0; 4]), cells(&[7; 8]), text(canonical)]);
+    refuses(
+        "",
+        "uuid",
+        &[
+            vec![],
+            cells(&[1, 2, 3]),
+            cells(&[1; 5]),
+            cells(&[0; 4]),
+            cells(&[7; 8]),
+            text(canonical),
+        ],
+    );
     refuses("", "uuid", &[cells(&[1; 4 * 65])]);
     // OP-TEE's UUID with its words as they are printed.
     let unswapped = cells(&[0x4861_78e0, 0xe7f8_11e3, 0xbc5e_0002, 0xa5d5_c51b]);
     warns("", "uuid", &unswapped, |manifest| manifest.services.len() == 1);
     let (_, said) = read(&with("", "uuid", &unswapped));
-    assert!(said[0].contains("for 486178e0-e7f8-11e3-bc5e-0002a5d5c51b the bytes of each cell must be reversed"), "{said:?}");
+    assert!(
+        said[0].contains("for 486178e0-e7f8-11e3-bc5e-0002a5d5c51b the bytes of each cell must be reversed"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn messaging_methods() {
     let all = MessagingMethod::all();
-    accepts("", "messaging-method", &cells(&[0x607]), |manifest| manifest.messaging() == all);
-    accepts("", "messaging-method", &[1], |manifest| manifest.messaging() == MessagingMethod::DIRECT_REQ_RECEIVE);
-    refuses("", "messaging-method", &[vec![], cells(&[8]), cells(&[0x1_0003]), cells(&[3, 3]), vec![1, 2, 3]]);
+    accepts("", "messaging-method", &cells(&[0x607]), |manifest| {
+        manifest.messaging() == all
+    });
+    accepts("", "messaging-method", &[1], |manifest| {
+        manifest.messaging() == MessagingMethod::DIRECT_REQ_RECEIVE
+    });
+    refuses(
+        "",
+        "messaging-method",
+        &[vec![], cells(&[8]), cells(&[0x1_0003]), cells(&[3, 3]), vec![1, 2, 3]],
+    );
     let mut tree = with("", "uuid", &cells(&[1, 2, 3, 4, 5, 6, 7, 8]));
     tree.set("messaging-method", cells(&[1, 0x200]));
     let (manifest, _) = read(&tree);
-    let methods: Vec<_> = manifest.unwrap().services.iter().map(|service| service.messaging.bits()).collect();
+    let methods: Vec<_> = manifest
+        .unwrap()
+        .services
+        .iter()
+        .map(|service| service.messaging.bits())
+        .collect();
     assert_eq!(methods, [1, 0x200]);
     tree.set("ffa-version", cells(&[0x1_0001]));
     assert!(read(&tree).0.is_none());
@@ -194,19 +256,50 @@ fn messaging_methods() {
 
 #[test]
 fn identity() {
-    accepts("", "id", &cells(&[0x8001]), |manifest| manifest.id.is_some_and(|id| id.as_u16() == 0x8001));
+    accepts("", "id", &cells(&[0x8001]), |manifest| {
+        manifest.id.is_some_and(|id| id.as_u16() == 0x8001)
+    });
     for id in [0, 1, 0x8000, 0xffc0, 0xffff, 0x1_8001] {
         warns("", "id", &cells(&[id]), |manifest| manifest.id.is_none());
     }
-    accepts("", "auxiliary-id", &cells(&[0xae00, 1]), |manifest| manifest.auxiliary_ids == [0xae00, 1]);
-    refuses("", "auxiliary-id", &[vec![], cells(&[0x1_0000]), vec![1, 2], cells(&[1; 65])]);
-    accepts("", "stream-endpoint-ids", &cells(&[5, 6]), |manifest| manifest.stream_endpoint_ids == [5, 6]);
+    accepts("", "auxiliary-id", &cells(&[0xae00, 1]), |manifest| {
+        manifest.auxiliary_ids == [0xae00, 1]
+    });
+    refuses(
+        "",
+        "auxiliary-id",
+        &[vec![], cells(&[0x1_0000]), vec![1, 2], cells(&[1; 65])],
+    );
+    accepts("", "stream-endpoint-ids", &cells(&[5, 6]), |manifest| {
+        manifest.stream_endpoint_ids == [5, 6]
+    });
     refuses("", "stream-endpoint-ids", &[vec![], vec![1]]);
-    accepts("", "description", &text("a b"), |manifest| manifest.description.as_deref() == Some("a b"));
-    refuses("", "description", &[vec![], text(""), b"x".to_vec(), text("\x1b[2J"), text("a\0b"), text(&"x".repeat(256))]);
-    accepts("", "execution-ctx-count", &cells(&[8]), |manifest| manifest.execution_ctx_count == 8);
-    refuses("", "execution-ctx-count", &[cells(&[0]), cells(&[0x1_0000]), cells(&[1, 1])]);
-    accepts("", "exception-level", &cells(&[1]), |manifest| manifest.exception_level == ExceptionLevel::SEl0);
+    accepts("", "description", &text("a b"), |manifest| {
+        manifest.description.as_deref() == Some("a b")
+    });
+    refuses(
+        "",
+        "description",
+        &[
+            vec![],
+            text(""),
+            b"x".to_vec(),
+            text("\x1b[2J"),
+            text("a\0b"),
+            text(&"x".repeat(256)),
+        ],
+    );
+    accepts("", "execution-ctx-count", &cells(&[8]), |manifest| {
+        manifest.execution_ctx_count == 8
+    });
+    refuses(
+        "",
+        "execution-ctx-count",
+        &[cells(&[0]), cells(&[0x1_0000]), cells(&[1, 1])],
+    );
+    accepts("", "exception-level", &cells(&[1]), |manifest| {
+        manifest.exception_level == ExceptionLevel::SEl0
+    });
     refuses("", "exception-level", &[cells(&[0]), cells(&[3]), cells(&[6])]);
     refuses("", "execution-state", &[cells(&[1]), cells(&[2])]);
 }
@@ -214,38 +307,68 @@ fn identity() {
 #[test]
 fn loading() {
     let address = Some(PhysAddr::new(0xe30_0000));
-    accepts("", "load-address", &cells(&[0xe30_0000]), |manifest| manifest.load_address == address);
-    accepts("", "load-address", &cells(&[0, 0xe30_0000]), |manifest| manifest.load_address == address);
+    accepts("", "load-address", &cells(&[0xe30_0000]), |manifest| {
+        manifest.load_address == address
+    });
+    accepts("", "load-address", &cells(&[0, 0xe30_0000]), |manifest| {
+        manifest.load_address == address
+    });
     refuses("", "load-address", &[cells(&[0xe30_0001]), cells(&[1, 0x800])]);
-    accepts("", "entrypoint-offset", &cells(&[0x4000]), |manifest| manifest.entrypoint_offset == 0x4000);
+    accepts("", "entrypoint-offset", &cells(&[0x4000]), |manifest| {
+        manifest.entrypoint_offset == 0x4000
+    });
     refuses("", "entrypoint-offset", &[cells(&[2])]);
     accepts("", "xlat-granule", &cells(&[0]), |_| true);
     refuses("", "xlat-granule", &[cells(&[1]), cells(&[2])]);
-    accepts("", "boot-order", &cells(&[0xffff]), |manifest| manifest.boot_order == Some(0xffff));
+    accepts("", "boot-order", &cells(&[0xffff]), |manifest| {
+        manifest.boot_order == Some(0xffff)
+    });
     refuses("", "boot-order", &[cells(&[0x1_0000]), cells(&[1, 0])]);
-    warns("", "gp-register-num", &cells(&[3]), |manifest| manifest.gp_register_num == Some(3));
+    warns("", "gp-register-num", &cells(&[3]), |manifest| {
+        manifest.gp_register_num == Some(3)
+    });
     refuses("", "gp-register-num", &[cells(&[4])]);
     let mut tree = with("", "gp-register-num", &cells(&[1]));
-    tree.node("boot-info").set("compatible", text("arm,ffa-manifest-boot-info")).set("ffa_manifest", []).set("hob_list", []);
+    tree.node("boot-info")
+        .set("compatible", text("arm,ffa-manifest-boot-info"))
+        .set("ffa_manifest", [])
+        .set("hob_list", []);
     let (manifest, said) = read(&tree);
     assert_eq!(said, [""; 0]);
-    assert!(manifest.unwrap().boot_info.is_some_and(|info| info.ffa_manifest && info.hob_list));
+    assert!(
+        manifest
+            .unwrap()
+            .boot_info
+            .is_some_and(|info| info.ffa_manifest && info.hob_list)
+    );
     tree.remove("gp-register-num");
     assert!(read(&tree).1[0].starts_with("warning: partition \"p\": /boot-info: no effect"));
-    for name in ["mem-size", "image-size", "load-flags", "elf-format", "live-activation-register"] {
+    for name in [
+        "mem-size",
+        "image-size",
+        "load-flags",
+        "elf-format",
+        "live-activation-register",
+    ] {
         warns("", name, &cells(&[1]), |_| true);
     }
 }
 
 #[test]
 fn interrupts_of_the_partition() {
-    for (value, action) in
-        [(0, NsInterruptsAction::Queued), (1, NsInterruptsAction::ManagedExit), (2, NsInterruptsAction::Signaled)]
-    {
-        accepts("", "ns-interrupts-action", &cells(&[value]), |manifest| manifest.ns_interrupts_action == action);
+    for (value, action) in [
+        (0, NsInterruptsAction::Queued),
+        (1, NsInterruptsAction::ManagedExit),
+        (2, NsInterruptsAction::Signaled),
+    ] {
+        accepts("", "ns-interrupts-action", &cells(&[value]), |manifest| {
+            manifest.ns_interrupts_action == action
+        });
     }
     refuses("", "ns-interrupts-action", &[cells(&[3])]);
-    accepts("", "managed-exit", &[], |manifest| manifest.ns_interrupts_action == NsInterruptsAction::ManagedExit);
+    accepts("", "managed-exit", &[], |manifest| {
+        manifest.ns_interrupts_action == NsInterruptsAction::ManagedExit
+    });
     accepts("", "managed-exit-virq", &[], |manifest| manifest.managed_exit_virq);
     let mut tree = with("", "managed-exit", &[]);
     tree.set("ns-interrupts-action", cells(&[2]));
@@ -253,32 +376,48 @@ fn interrupts_of_the_partition() {
     assert_eq!(manifest.unwrap().ns_interrupts_action, NsInterruptsAction::Signaled);
     assert!(said[0].contains("managed-exit: ignored"));
     let signaled = OtherSInterruptsAction::Signaled;
-    accepts("", "other-s-interrupts-action", &cells(&[1]), |manifest| manifest.other_s_interrupts_action == signaled);
+    accepts("", "other-s-interrupts-action", &cells(&[1]), |manifest| {
+        manifest.other_s_interrupts_action == signaled
+    });
     refuses("", "other-s-interrupts-action", &[cells(&[0]), cells(&[2])]);
     let mut tree = with("", "other-s-interrupts-action", &cells(&[0]));
     tree.set("ns-interrupts-action", cells(&[0]));
-    assert_eq!(read(&tree).0.unwrap().other_s_interrupts_action, OtherSInterruptsAction::Queued);
-    accepts("", "sri-interrupts-policy", &cells(&[2]), |manifest| manifest.sri_policy == SriPolicy::ENTRY_TO_WAITING);
+    assert_eq!(
+        read(&tree).0.unwrap().other_s_interrupts_action,
+        OtherSInterruptsAction::Queued
+    );
+    accepts("", "sri-interrupts-policy", &cells(&[2]), |manifest| {
+        manifest.sri_policy == SriPolicy::ENTRY_TO_WAITING
+    });
     refuses("", "sri-interrupts-policy", &[cells(&[4]), cells(&[0x100])]);
     for (value, model) in [(0, RunTimeModel::RunToCompletion), (1, RunTimeModel::Preemptible)] {
-        accepts("", "run-time-model", &cells(&[value]), |manifest| manifest.run_time_model == Some(model));
+        accepts("", "run-time-model", &cells(&[value]), |manifest| {
+            manifest.run_time_model == Some(model)
+        });
     }
     refuses("", "run-time-model", &[cells(&[2])]);
 }
 
 #[test]
 fn messages_and_lifecycle() {
-    accepts("", "power-management-messages", &cells(&[7]), |manifest| manifest.power_management == PowerManagement::all());
+    accepts("", "power-management-messages", &cells(&[7]), |manifest| {
+        manifest.power_management == PowerManagement::all()
+    });
     warns("", "power-management-messages", &cells(&[0xf1]), |manifest| {
         manifest.power_management == PowerManagement::CPU_OFF
     });
     warns("", "power-management-messages", &cells(&[0x101]), |manifest| {
         manifest.power_management == PowerManagement::CPU_OFF
     });
-    accepts("", "vm-availability-messages", &cells(&[3]), |manifest| manifest.vm_availability == VmAvailability::all());
+    accepts("", "vm-availability-messages", &cells(&[3]), |manifest| {
+        manifest.vm_availability == VmAvailability::all()
+    });
     refuses("", "vm-availability-messages", &[cells(&[4]), cells(&[0x101])]);
     for (name, read) in [
-        ("notification-support", (|manifest| manifest.notification_support) as fn(&PartitionManifest) -> bool),
+        (
+            "notification-support",
+            (|manifest| manifest.notification_support) as fn(&PartitionManifest) -> bool,
+        ),
         ("has-primary-scheduler", |manifest| manifest.has_primary_scheduler),
         ("time-slice-mem", |manifest| manifest.time_slice_mem),
         ("lifecycle-support", |manifest| manifest.lifecycle_support),
@@ -289,7 +428,12 @@ fn messages_and_lifecycle() {
         warns("", name, &cells(&[0]), read);
     }
     refuses("", "abort-action", &[cells(&[0]), cells(&[4])]);
-    let actions = [AbortAction::Stop, AbortAction::Destroy, AbortAction::Restart, AbortAction::Propagate];
+    let actions = [
+        AbortAction::Stop,
+        AbortAction::Destroy,
+        AbortAction::Restart,
+        AbortAction::Propagate,
+    ];
     for (value, action) in (0..).zip(actions) {
         let mut tree = with("", "lifecycle-support", &[]);
         tree.set("abort-action", cells(&[value]));
@@ -305,7 +449,15 @@ fn memory_regions() {
     accepts(RAM, "base-address", &cells(&[1, 0x1000]), |manifest| {
         placement(manifest) == Placement::Fixed(range(0x1_0000_1000, 2))
     });
-    refuses(RAM, "base-address", &[cells(&[0x1001]), cells(&[0xffff_ffff, 0xffff_f000]), cells(&[0xffff, 0xffff_f000])]);
+    refuses(
+        RAM,
+        "base-address",
+        &[
+            cells(&[0x1001]),
+            cells(&[0xffff_ffff, 0xffff_f000]),
+            cells(&[0xffff, 0xffff_f000]),
+        ],
+    );
     refuses(RAM, "load-address-relative-offset", &[cells(&[0x1000])]);
     let mut tree = with(RAM, "load-address-relative-offset", &cells(&[0, 0x4000]));
     tree.node(RAM).remove("base-address");
@@ -314,8 +466,14 @@ fn memory_regions() {
     assert!(read(&tree).0.is_none());
     tree.node(RAM).remove("load-address-relative-offset");
     assert_eq!(placement(&read(&tree).0.unwrap()), Placement::Any);
-    accepts(RAM, "pages-count", &cells(&[16]), |manifest| manifest.memory_regions[0].pages == 16);
-    refuses(RAM, "pages-count", &[cells(&[0]), cells(&[1, 0]), cells(&[0xffff_ffff, 0xffff_ffff])]);
+    accepts(RAM, "pages-count", &cells(&[16]), |manifest| {
+        manifest.memory_regions[0].pages == 16
+    });
+    refuses(
+        RAM,
+        "pages-count",
+        &[cells(&[0]), cells(&[1, 0]), cells(&[0xffff_ffff, 0xffff_ffff])],
+    );
     for (value, access, world) in [
         (1, Access::READ, World::Secure),
         (3, Access::READ | Access::WRITE, World::Secure),
@@ -328,20 +486,38 @@ fn memory_regions() {
             (manifest.memory_regions[0].access, manifest.memory_regions[0].world) == (access, world)
         });
     }
-    refuses(RAM, "attributes", &[cells(&[0]), cells(&[2]), cells(&[4]), cells(&[6]), cells(&[8]), cells(&[0xa])]);
+    refuses(
+        RAM,
+        "attributes",
+        &[
+            cells(&[0]),
+            cells(&[2]),
+            cells(&[4]),
+            cells(&[6]),
+            cells(&[8]),
+            cells(&[0xa]),
+        ],
+    );
     warns(RAM, "attributes", &cells(&[0xf]), |manifest| {
         manifest.memory_regions[0].access == Access::READ | Access::WRITE
     });
-    warns(RAM, "attributes", &cells(&[0x13]), |manifest| manifest.memory_regions[0].world == World::Secure);
+    warns(RAM, "attributes", &cells(&[0x13]), |manifest| {
+        manifest.memory_regions[0].world == World::Secure
+    });
     accepts(RAM, "description", &text("heap"), |manifest| {
         manifest.memory_regions[0].description.as_deref() == Some("heap")
     });
     refuses(RAM, "stream-ids-access-permissions", &[cells(&[1])]);
     let mut tree = with(RAM, "stream-ids", &cells(&[4, 5]));
-    tree.node(RAM).set("smmu-id", cells(&[1])).set("stream-ids-access-permissions", cells(&[3, 1]));
+    tree.node(RAM)
+        .set("smmu-id", cells(&[1]))
+        .set("stream-ids-access-permissions", cells(&[3, 1]));
     let manifest = read(&tree).0.unwrap();
     let dma = manifest.memory_regions[0].dma.as_ref().unwrap();
-    assert_eq!((dma.smmu_id, dma.stream_ids.as_slice(), dma.access.len()), (Some(1), &[4, 5][..], 2));
+    assert_eq!(
+        (dma.smmu_id, dma.stream_ids.as_slice(), dma.access.len()),
+        (Some(1), &[4, 5][..], 2)
+    );
     warns(RAM, "load-flags", &cells(&[1]), |_| true);
     for name in ["pages-count", "attributes"] {
         let mut tree = good();
@@ -354,15 +530,28 @@ fn memory_regions() {
 fn device_regions() {
     const UART: &str = "device-regions/uart";
     for (value, access) in [(1, Access::READ), (3, Access::READ | Access::WRITE)] {
-        accepts(UART, "attributes", &cells(&[value]), |manifest| manifest.device_regions[0].access == access);
+        accepts(UART, "attributes", &cells(&[value]), |manifest| {
+            manifest.device_regions[0].access == access
+        });
     }
-    accepts(UART, "attributes", &cells(&[0xb]), |manifest| manifest.device_regions[0].world == World::NonSecure);
-    refuses(UART, "attributes", &[cells(&[0]), cells(&[2]), cells(&[5]), cells(&[7])]);
+    accepts(UART, "attributes", &cells(&[0xb]), |manifest| {
+        manifest.device_regions[0].world == World::NonSecure
+    });
+    refuses(
+        UART,
+        "attributes",
+        &[cells(&[0]), cells(&[2]), cells(&[5]), cells(&[7])],
+    );
     refuses(UART, "base-address", &[cells(&[0x904_0800])]);
     refuses(UART, "pages-count", &[cells(&[0])]);
-    accepts(UART, "exclusive-access", &[], |manifest| manifest.device_regions[0].exclusive_access);
+    accepts(UART, "exclusive-access", &[], |manifest| {
+        manifest.device_regions[0].exclusive_access
+    });
     accepts(UART, "smmu-id", &cells(&[2]), |manifest| {
-        manifest.device_regions[0].dma.as_ref().is_some_and(|dma| dma.smmu_id == Some(2))
+        manifest.device_regions[0]
+            .dma
+            .as_ref()
+            .is_some_and(|dma| dma.smmu_id == Some(2))
     });
     for name in ["base-address", "pages-count", "attributes"] {
         let mut tree = good();
@@ -375,7 +564,9 @@ fn device_regions() {
 fn device_interrupts() {
     const UART: &str = "device-regions/uart";
     accepts(UART, "interrupts", &cells(&[0x28, 0x901, 0x14, 0x600]), |manifest| {
-        let [spi, ppi] = manifest.device_regions[0].interrupts[..] else { return false };
+        let [spi, ppi] = manifest.device_regions[0].interrupts[..] else {
+            return false;
+        };
         (spi.id, spi.priority, spi.world, spi.trigger, spi.kind)
             == (40, 1, World::Secure, Trigger::Edge, InterruptKind::Spi)
             && (ppi.id, ppi.priority, ppi.world, ppi.trigger, ppi.kind)
@@ -388,11 +579,21 @@ fn device_interrupts() {
     warns(UART, "interrupts", &cells(&[0x28, 0x1900]), |_| true);
     let bad = [0, 15, 1020, 1023, 1055, 1120, 4095, 5120, 8192, u32::MAX].map(|id| cells(&[id, 0x900]));
     refuses(UART, "interrupts", &bad);
-    refuses(UART, "interrupts", &[vec![], cells(&[0x28]), cells(&[0x28, 0x900, 0x28, 0x900]), vec![0; 9]]);
+    refuses(
+        UART,
+        "interrupts",
+        &[vec![], cells(&[0x28]), cells(&[0x28, 0x900, 0x28, 0x900]), vec![0; 9]],
+    );
     let mut tree = with(UART, "interrupts", &cells(&[0x28, 0x900]));
-    tree.node(UART).set("interrupts-target", cells(&[0x28, 0x1, 0x8000_0203]));
+    tree.node(UART)
+        .set("interrupts-target", cells(&[0x28, 0x1, 0x8000_0203]));
     let manifest = read(&tree).0.unwrap();
-    assert_eq!(manifest.device_regions[0].interrupts[0].target.map(|target| target.as_u64()), Some(0x1_0000_0203));
+    assert_eq!(
+        manifest.device_regions[0].interrupts[0]
+            .target
+            .map(|target| target.as_u64()),
+        Some(0x1_0000_0203)
+    );
     for value in [vec![], cells(&[0x28, 1]), cells(&[0x29, 0, 0])] {
         tree.node(UART).set("interrupts-target", value);
         assert!(read(&tree).0.is_none());
@@ -412,17 +613,25 @@ fn unknown_names_get_the_nearest_one() {
     ] {
         let (manifest, said) = read(&with(node, name, &[]));
         let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean \"{nearest}\"?"));
-        assert_eq!(said, [format!("warning: partition \"p\": /{node}: {name}: unknown property, ignored{hint}")]);
+        assert_eq!(
+            said,
+            [format!(
+                "warning: partition \"p\": /{node}: {name}: unknown property, ignored{hint}"
+            )]
+        );
         assert!(manifest.is_some());
     }
     let mut tree = good();
     tree.node("memory_regions");
     tree.node("device-regions/uart/child");
     let (_, said) = read(&tree);
-    assert_eq!(said, [
-        "warning: partition \"p\": /device-regions/uart: child: unknown node, ignored",
-        "warning: partition \"p\": /memory_regions: unknown node, ignored; did you mean \"memory-regions\"?",
-    ]);
+    assert_eq!(
+        said,
+        [
+            "warning: partition \"p\": /device-regions/uart: child: unknown node, ignored",
+            "warning: partition \"p\": /memory_regions: unknown node, ignored; did you mean \"memory-regions\"?",
+        ]
+    );
 }
 
 #[test]
@@ -436,14 +645,20 @@ fn caps_are_said() {
     }
     let (manifest, said) = read(&tree);
     assert!(manifest.is_none());
-    assert!(said[0].contains("/memory-regions: expected at most 256 memory regions"), "{said:?}");
+    assert!(
+        said[0].contains("/memory-regions: expected at most 256 memory regions"),
+        "{said:?}"
+    );
     let mut tree = good();
     for index in 0..100 {
         tree.set(&format!("colour-{index}"), []);
     }
     let mut report = Report::new();
     assert!(PartitionManifest::parse("p", &tree.blob(), &mut report).is_some());
-    assert_eq!((report.diagnostics().len(), report.dropped(), report.errors()), (64, 36, 0));
+    assert_eq!(
+        (report.diagnostics().len(), report.dropped(), report.errors()),
+        (64, 36, 0)
+    );
     let mut tree = good();
     tree.set("colour", vec![0; 40_000]);
     let (_, said) = read(&tree);
@@ -475,7 +690,17 @@ fn broken_blobs() {
     };
     assert!(refused(&[]) && refused(&good[..39]) && refused(&good[..good.len() - 1]));
     assert!((0..good.len()).all(|length| refused(&good[..length])));
-    for (offset, value) in [(0, 0), (4, 39), (4, u32::MAX), (8, u32::MAX), (12, u32::MAX), (20, 16), (24, 18), (32, 0), (36, 4)] {
+    for (offset, value) in [
+        (0, 0),
+        (4, 39),
+        (4, u32::MAX),
+        (8, u32::MAX),
+        (12, u32::MAX),
+        (20, 16),
+        (24, 18),
+        (32, 0),
+        (36, 4),
+    ] {
         let mut blob = good.clone();
         blob[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
         assert!(refused(&blob), "{offset} {value:#x}");
@@ -495,7 +720,10 @@ fn broken_blobs() {
     ] {
         assert!(refused(&blob(&cells(words), b"a\0")), "{words:x?}");
     }
-    assert_eq!(last, "error: partition \"p\": /: expected a well-formed device tree: more than 16 nested nodes at offset 0x80");
+    assert_eq!(
+        last,
+        "error: partition \"p\": /: expected a well-formed device tree: more than 16 nested nodes at offset 0x80"
+    );
     let mut trailing = good;
     trailing.extend([0xaa; 100]);
     assert!(PartitionManifest::parse("p", &trailing, &mut Report::new()).is_some());
@@ -506,7 +734,10 @@ fn good_spmc() -> Tree {
     let mut tree = Tree::default();
     tree.set("compatible", text("arm,ffa-core-manifest-1.0"));
     tree.set("#address-cells", cells(&[2])).set("#size-cells", cells(&[2]));
-    tree.node("attribute").set("spmc_id", cells(&[0x8000])).set("maj_ver", cells(&[1])).set("min_ver", cells(&[2]));
+    tree.node("attribute")
+        .set("spmc_id", cells(&[0x8000]))
+        .set("maj_ver", cells(&[1]))
+        .set("min_ver", cells(&[2]));
     tree.node("hypervisor").set("compatible", text("hafnium,hafnium"));
     tree.node("hypervisor/vm1")
         .set("is_ffa_partition", [])
@@ -514,8 +745,12 @@ fn good_spmc() -> Tree {
         .set("load_address", cells(&[0xe30_0000]))
         .set("mem_size", cells(&[0x10_0000]));
     tree.node("cpus/cpu@0").set("reg", cells(&[0, 0]));
-    tree.node("memory@0").set("device_type", text("memory")).set("reg", cells(&[0, 0xe00_0000, 0, 0x100_0000]));
-    tree.node("memory@1").set("device_type", text("ns-memory")).set("reg", cells(&[0, 0x4000_0000, 0, 0x1000_0000]));
+    tree.node("memory@0")
+        .set("device_type", text("memory"))
+        .set("reg", cells(&[0, 0xe00_0000, 0, 0x100_0000]));
+    tree.node("memory@1")
+        .set("device_type", text("ns-memory"))
+        .set("reg", cells(&[0, 0x4000_0000, 0, 0x1000_0000]));
     tree
 }
 
@@ -545,7 +780,10 @@ fn spmc_attributes_and_cpus() {
     let manifest = manifest.unwrap();
     assert_eq!(manifest.attribute.binary_size, Some(0x8_0000));
     assert_eq!(manifest.attribute.entrypoint, Some(PhysAddr::new(0xe10_0000)));
-    assert_eq!(manifest.cpus.iter().map(|cpu| cpu.as_u64()).collect::<Vec<_>>(), [0x100, 0x101]);
+    assert_eq!(
+        manifest.cpus.iter().map(|cpu| cpu.as_u64()).collect::<Vec<_>>(),
+        [0x100, 0x101]
+    );
     for (node, name, value) in [
         ("cpus", "#address-cells", cells(&[3])),
         ("cpus", "#address-cells", cells(&[0])),
@@ -560,7 +798,10 @@ fn spmc_attributes_and_cpus() {
         tree.node(node).set(name, value);
         let (manifest, said) = read_spmc(&tree);
         assert!(manifest.is_none(), "{node} {name}");
-        assert!(said[0].starts_with(&format!("error: SPMC manifest: /{node}: {name}")), "{said:?}");
+        assert!(
+            said[0].starts_with(&format!("error: SPMC manifest: /{node}: {name}")),
+            "{said:?}"
+        );
     }
     for node in ["attribute", "hypervisor", "cpus"] {
         let mut tree = good_spmc();
@@ -573,15 +814,30 @@ fn spmc_attributes_and_cpus() {
 fn spmc_partitions() {
     const VM: &str = "hypervisor/vm1";
     let mut tree = good_spmc();
-    tree.node(VM).set("vcpu_count", cells(&[4])).set("smc_whitelist", cells(&[1, 2])).set("smc_whitelist_permissive", []);
+    tree.node(VM)
+        .set("vcpu_count", cells(&[4]))
+        .set("smc_whitelist", cells(&[1, 2]))
+        .set("smc_whitelist_permissive", []);
     let (manifest, said) = read_spmc(&tree);
     assert_eq!(said, [""; 0]);
     let vm = &manifest.unwrap().partitions[0];
-    assert_eq!((vm.number, vm.id.as_u16(), vm.name.as_str(), vm.vcpu_count), (1, 0x8001, "p", Some(4)));
-    assert_eq!((vm.smc_whitelist.as_slice(), vm.smc_whitelist_permissive), (&[1, 2][..], true));
-    assert_eq!((vm.memory.base(), vm.memory.bytes()), (PhysAddr::new(0xe30_0000), 0x10_0000));
+    assert_eq!(
+        (vm.number, vm.id.as_u16(), vm.name.as_str(), vm.vcpu_count),
+        (1, 0x8001, "p", Some(4))
+    );
+    assert_eq!(
+        (vm.smc_whitelist.as_slice(), vm.smc_whitelist_permissive),
+        (&[1, 2][..], true)
+    );
+    assert_eq!(
+        (vm.memory.base(), vm.memory.bytes()),
+        (PhysAddr::new(0xe30_0000), 0x10_0000)
+    );
     for (name, values) in [
-        ("load_address", vec![vec![], cells(&[0x800]), cells(&[0xffff_ffff, 0xffff_f000])]),
+        (
+            "load_address",
+            vec![vec![], cells(&[0x800]), cells(&[0xffff_ffff, 0xffff_f000])],
+        ),
         ("mem_size", vec![vec![], cells(&[0]), cells(&[0x1001])]),
         ("vcpu_count", vec![vec![], cells(&[0]), cells(&[0x1_0000])]),
         ("smc_whitelist", vec![vec![], vec![1, 2], cells(&[0; 257])]),
@@ -592,7 +848,10 @@ fn spmc_partitions() {
             tree.node(VM).set(name, value);
             let (manifest, said) = read_spmc(&tree);
             assert_eq!(manifest.unwrap().partitions.len(), 0, "only the partition is left out");
-            assert!(said[0].starts_with("error: partition \"p\": /hypervisor/vm1: "), "{said:?}");
+            assert!(
+                said[0].starts_with("error: partition \"p\": /hypervisor/vm1: "),
+                "{said:?}"
+            );
         }
     }
     // Numbers are taken in order, whatever the order of the nodes, and a gap is said.
@@ -605,16 +864,31 @@ fn spmc_partitions() {
             .set("mem_size", cells(&[0x1000]));
     }
     let (manifest, said) = read_spmc(&tree);
-    assert_eq!(manifest.unwrap().partitions.iter().map(|vm| vm.number).collect::<Vec<_>>(), [1, 2, 3, 12]);
+    assert_eq!(
+        manifest
+            .unwrap()
+            .partitions
+            .iter()
+            .map(|vm| vm.number)
+            .collect::<Vec<_>>(),
+        [1, 2, 3, 12]
+    );
     assert_eq!(said.len(), 1);
-    assert!(said[0].starts_with("warning: SPMC manifest: /hypervisor/vm12: there is no vm4 before it"), "{said:?}");
+    assert!(
+        said[0].starts_with("warning: SPMC manifest: /hypervisor/vm12: there is no vm4 before it"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn spmc_memory() {
     let mut tree = good_spmc();
-    tree.node("device-memory@0").set("device_type", text("device-memory")).set("reg", cells(&[0, 0, 0, 0xe00_0000]));
-    tree.node("flash").set("device_type", text("ns-device-memory")).set("reg", cells(&[0, 0x8000_0000, 0, 0x1000]));
+    tree.node("device-memory@0")
+        .set("device_type", text("device-memory"))
+        .set("reg", cells(&[0, 0, 0, 0xe00_0000]));
+    tree.node("flash")
+        .set("device_type", text("ns-device-memory"))
+        .set("reg", cells(&[0, 0x8000_0000, 0, 0x1000]));
     let (manifest, said) = read_spmc(&tree);
     assert_eq!(said, [""; 0]);
     let manifest = manifest.unwrap();
@@ -624,12 +898,19 @@ fn spmc_memory() {
         (MemoryKind::DeviceMemory, 0),
         (MemoryKind::NsDeviceMemory, 0x8000_0000),
     ] {
-        assert_eq!(manifest.ranges(kind).map(|range| range.base().as_u64()).collect::<Vec<_>>(), [base]);
+        assert_eq!(
+            manifest
+                .ranges(kind)
+                .map(|range| range.base().as_u64())
+                .collect::<Vec<_>>(),
+            [base]
+        );
     }
     // Adjacent ranges are no overlap; ranges within one another are.
     tree.node("memory@1").set("reg", cells(&[0, 0xf00_0000, 0, 0x1000]));
     assert!(read_spmc(&tree).0.is_some());
-    tree.node("memory@1").set("reg", cells(&[0, 0xe80_0000, 0, 0x1000, 0, 0xe90_0000, 0, 0x1000]));
+    tree.node("memory@1")
+        .set("reg", cells(&[0, 0xe80_0000, 0, 0x1000, 0, 0xe90_0000, 0, 0x1000]));
     assert!(read_spmc(&tree).0.is_none());
     let mut tree = good_spmc();
     let ranges: Vec<_> = (0..300).flat_map(|index| [1, index * 0x2000, 0, 0x1000]).collect();

@@ -21,13 +21,22 @@ pub fn text(value: &str) -> Vec<u8> {
 impl Tree {
     /// The node at `path` ("" is this one), made if it is not there.
     pub fn node(&mut self, path: &str) -> &mut Tree {
-        path.split('/').filter(|name| !name.is_empty()).fold(self, |tree, name| {
-            let index = tree.children.iter().position(|child| child.name == name).unwrap_or_else(|| {
-                tree.children.push(Tree { name: name.into(), ..Tree::default() });
-                tree.children.len() - 1
-            });
-            &mut tree.children[index]
-        })
+        path.split('/')
+            .filter(|name| !name.is_empty())
+            .fold(self, |tree, name| {
+                let index = tree
+                    .children
+                    .iter()
+                    .position(|child| child.name == name)
+                    .unwrap_or_else(|| {
+                        tree.children.push(Tree {
+                            name: name.into(),
+                            ..Tree::default()
+                        });
+                        tree.children.len() - 1
+                    });
+                &mut tree.children[index]
+            })
     }
 
     /// Sets a property.

@@ -5,11 +5,7 @@
 //! which partitions boot, in their order. With `TANTALUM_BLESS=1` in the environment the `// expect:` lines of all files
 //! are written anew; read the difference before you commit it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
-mod manifest_support;
-
-use manifest_support::{boot, check_manifest, check_spmc, comments, compile, entries, manifests, shown, sources, stem};
+use crate::support::{boot, check_manifest, check_spmc, comments, compile, entries, manifests, shown, sources, stem};
 use std::path::Path;
 use std::{env, fs};
 use tantalum_core::manifest::{PartitionManifest, Report, SpmcManifest};

@@ -1,9 +1,5 @@
 //! What the tests of manifests have in common: compiling sources, reading a directory of them, a whole system.
 
-#![expect(clippy::unwrap_used, reason = "test support")]
-
-pub mod tree;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
