@@ -123,38 +123,53 @@ impl IpaSize {
     }
 }
 
-/// Level of a table or of the descriptors in it (D8.2.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Level of a table or of the descriptors in it (D8.2.7). Its value is the lowest address bit that selects an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Level {
     /// 512 GiB an entry, tables only.
-    Zero = 0,
+    Zero = 39,
     /// 1 GiB an entry.
-    One = 1,
+    One = 30,
     /// 2 MiB an entry.
-    Two = 2,
+    Two = 21,
     /// 4 KiB an entry, pages only.
-    Three = 3,
+    Three = 12,
 }
 
 impl Level {
-    /// Lowest address bit that selects an entry.
-    pub(crate) const fn shift(self) -> u32 {
+    /// The level's number, 0 to 3.
+    #[must_use]
+    pub const fn number(self) -> u8 {
         match self {
-            Self::Zero => 39,
-            Self::One => 30,
-            Self::Two => 21,
-            Self::Three => 12,
+            Self::Zero => 0,
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Three => 3,
         }
+    }
+
+    /// Lowest address bit that selects an entry.
+    #[inline]
+    pub(crate) const fn shift(self) -> u32 {
+        self as u32
+    }
+
+    /// Whether entries of this level are smaller than those of `other`.
+    #[inline]
+    pub(crate) const fn is_finer_than(self, other: Self) -> bool {
+        self.shift() < other.shift()
     }
 
     /// Bytes that one entry translates.
     #[must_use]
+    #[inline]
     pub const fn size(self) -> u64 {
         1_u64.wrapping_shl(self.shift())
     }
 
     /// The level of the tables that entries of this level point to; level 3 for itself, which has none.
+    #[inline]
     pub(crate) const fn below(self) -> Self {
         match self {
             Self::Zero => Self::One,
@@ -164,16 +179,19 @@ impl Level {
     }
 
     /// Index of the entry for `ipa`, below 512.
+    #[inline]
     pub(crate) const fn index(self, ipa: u64) -> usize {
         (ipa.wrapping_shr(self.shift()) & 511) as usize
     }
 
     /// Start of the entry that `ipa` lies in.
+    #[inline]
     pub(crate) const fn floor(self, ipa: u64) -> u64 {
         ipa & !self.size().wrapping_sub(1)
     }
 
     /// Whether `address` is a multiple of an entry's size.
+    #[inline]
     pub(crate) const fn aligned(self, address: u64) -> bool {
         address & self.size().wrapping_sub(1) == 0
     }

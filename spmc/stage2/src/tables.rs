@@ -159,6 +159,9 @@ impl Tables {
         granule: Granule,
     ) -> Result<(), Error> {
         self.check_output(range, output)?;
+        if let Some(slot) = self.leaf_of(memory, range) {
+            return Self::map_in_leaf(memory, slot, range, output, attributes);
+        }
         let needed = self.plan(memory, range, output, granule, false)?;
         let mut reserve = reserve(memory, needed)?;
         self.fill(memory, range, output, Some(attributes), granule, &mut reserve);

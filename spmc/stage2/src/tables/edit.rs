@@ -13,127 +13,80 @@ use crate::{
     invalidate::PageList,
 };
 
-/// How a descriptor changes: bits that stay, bits that are set.
-#[derive(Clone, Copy, Debug)]
-struct Patch {
-    keep: u64,
-    set: u64,
-}
-
-impl Patch {
-    const NONE: Self = Self { keep: !0, set: 0 };
-
-    const fn state(ownership: Ownership) -> Self {
-        Self {
-            keep: !STATE,
-            set: ownership.bits(),
-        }
-    }
-}
-
-/// A change of every descriptor in a range.
+/// A change of every descriptor in a range: some bits stay, some are set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edit {
     /// Valid and AF bits that each descriptor must have, or the change is refused.
     needs: Option<u64>,
-    mapped: Patch,
-    suspended: Patch,
-    empty: Patch,
-    /// All come out alike: whole tables may be replaced by one descriptor.
-    uniform: bool,
+    keep: u64,
+    set: u64,
     /// Tables that are left empty may be taken out.
     prune: bool,
 }
 
 impl Edit {
-    /// Empties descriptors and leaves the tables in place.
+    /// Empties descriptors and leaves their tables in place.
     pub(super) const CLEAR: Self = Self {
-        uniform: false,
         prune: false,
         ..Self::unmap(Ownership::None)
     };
 
     pub(super) const fn unmap(remember: Ownership) -> Self {
-        let patch = Patch {
-            keep: 0,
-            set: remember.bits(),
-        };
         Self {
             needs: None,
-            mapped: patch,
-            suspended: patch,
-            empty: patch,
-            uniform: true,
+            keep: 0,
+            set: remember.bits(),
             prune: true,
         }
     }
 
     pub(super) const fn suspend(state: Ownership) -> Self {
         Self {
-            mapped: Patch {
-                keep: !(VALID | STATE),
-                set: state.bits(),
-            },
-            ..Self::only(VALID | AF)
+            needs: Some(VALID | AF),
+            keep: !(VALID | STATE),
+            set: state.bits(),
+            prune: false,
         }
     }
 
     pub(super) const fn resume(state: Ownership) -> Self {
         Self {
-            suspended: Patch {
-                keep: !STATE,
-                set: state.bits() | VALID,
-            },
-            ..Self::only(AF)
+            needs: Some(AF),
+            keep: !STATE,
+            set: state.bits() | VALID,
+            prune: false,
         }
     }
 
     pub(super) const fn protect(access: Access, execute: Execute) -> Self {
         let sample = Attributes::new(MemoryType::NormalWriteBack, access, execute, Ownership::None);
         Self {
-            mapped: Patch {
-                keep: !(S2AP | XN),
-                set: sample.bits() & (S2AP | XN),
-            },
-            ..Self::only(VALID | AF)
+            needs: Some(VALID | AF),
+            keep: !(S2AP | XN),
+            set: sample.bits() & (S2AP | XN),
+            prune: false,
         }
     }
 
     pub(super) const fn set_state(state: Ownership) -> Self {
-        let patch = Patch::state(state);
         Self {
             needs: None,
-            mapped: patch,
-            suspended: patch,
-            empty: patch,
-            uniform: false,
+            keep: !STATE,
+            set: state.bits(),
             prune: true,
         }
     }
 
-    /// No change yet, of descriptors with these valid and AF bits only.
-    const fn only(needs: u64) -> Self {
-        Self {
-            needs: Some(needs),
-            mapped: Patch::NONE,
-            suspended: Patch::NONE,
-            empty: Patch::NONE,
-            uniform: false,
-            prune: false,
-        }
+    /// Whether whole tables may be replaced by one descriptor: all come out alike, and tables may go.
+    #[inline]
+    const fn drops_tables(&self) -> bool {
+        self.keep == 0 && self.prune
     }
 
     /// A descriptor, not a table's, after the change.
     #[inline]
     const fn patched(&self, old: u64) -> u64 {
-        let Patch { keep, set } = if old & VALID != 0 {
-            self.mapped
-        } else if old & AF != 0 {
-            self.suspended
-        } else {
-            self.empty
-        };
-        old & keep | set
+        old & self.keep | self.set
     }
 }
 
@@ -147,6 +100,39 @@ impl Tables {
         edit: &Edit,
     ) -> Result<Invalidate, Error> {
         self.check_range(range)?;
+        if let Some(slot) = self.leaf_of(memory, range)
+            && !(edit.drops_tables() && range.bytes() == Level::Two.size())
+        {
+            return self.rewrite_leaf(memory, slot, range, edit);
+        }
+        self.rewrite_any(memory, range, edit)
+    }
+
+    /// [`Tables::rewrite`] of a range within one level 3 table.
+    #[inline]
+    fn rewrite_leaf<M: Tlb>(
+        &mut self,
+        memory: &mut M,
+        slot: Slot,
+        range: IpaRange,
+        edit: &Edit,
+    ) -> Result<Invalidate, Error> {
+        let (start, end) = (range.start().0, range.end().0);
+        let slot = Slot {
+            level: Level::Three,
+            ..slot
+        };
+        if let Some(needs) = edit.needs {
+            require_in(memory, slot, start, end, needs)?;
+        }
+        let mut token = Invalidate::nothing();
+        self.apply_in(memory, slot, start, end, edit, &mut token);
+        Ok(token)
+    }
+
+    /// [`Tables::rewrite`] of any range.
+    #[inline(never)]
+    fn rewrite_any<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, edit: &Edit) -> Result<Invalidate, Error> {
         if let Some(needs) = edit.needs {
             self.require(memory, range, needs)?;
         }
@@ -158,17 +144,20 @@ impl Tables {
     fn require<M: Tlb>(&mut self, memory: &M, range: IpaRange, needs: u64) -> Result<(), Error> {
         let (mut at, end) = (range.start().0, range.end().0);
         while at < end {
-            let Slot { table, level, .. } = self.seek(memory, at, 0);
-            for index in level.index(at)..ENTRIES {
-                let found = memory.read_descriptor(table, index);
-                if at >= end || descriptor::is_table(found, level) {
-                    break;
-                }
-                if found & (VALID | AF) != needs {
-                    return Err(Error::NotMapped { at: Ipa(at) });
-                }
-                at = level.floor(at).wrapping_add(level.size());
-            }
+            let slot = self.seek(memory, at, 0);
+            at = match slot.level {
+                Level::Three => require_in(
+                    memory,
+                    Slot {
+                        level: Level::Three,
+                        ..slot
+                    },
+                    at,
+                    end,
+                    needs,
+                )?,
+                _ => require_in(memory, slot, at, end, needs)?,
+            };
         }
         Ok(())
     }
@@ -177,17 +166,27 @@ impl Tables {
     pub(super) fn apply<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, edit: &Edit) -> Invalidate {
         let mut token = Invalidate::nothing();
         let (mut at, end) = (range.start().0, range.end().0);
-        let whole_until = if edit.uniform { end } else { 0 };
+        let whole_until = if edit.drops_tables() { end } else { 0 };
         while at < end {
             let slot = self.seek(memory, at, whole_until);
-            at = self.apply_in(memory, slot, at, end, edit, &mut token);
+            at = match slot.level {
+                Level::Three => {
+                    let slot = Slot {
+                        level: Level::Three,
+                        ..slot
+                    };
+                    self.apply_in(memory, slot, at, end, edit, &mut token)
+                }
+                _ => self.apply_in(memory, slot, at, end, edit, &mut token),
+            };
         }
         token
     }
 
     /// Carries out `edit` on the entries of one table from that of `at` on, up to `end`, the table's end, or an entry
-    /// that points to a table of which some is to be kept. Returns the address reached.
-    #[inline]
+    /// that points to a table of which some is to be kept. Returns the address reached. Inlined, so that the loop over
+    /// level 3 has its level as a constant.
+    #[inline(always)]
     fn apply_in<M: Tlb>(
         &mut self,
         memory: &mut M,
@@ -209,8 +208,8 @@ impl Tables {
             let old = memory.read_descriptor(table, index);
             let new = if !descriptor::is_table(old, level) {
                 edit.patched(old)
-            } else if edit.uniform && covers(level, at, end) {
-                edit.empty.set
+            } else if edit.drops_tables() && covers(level, at, end) {
+                edit.set
             } else {
                 break;
             };
@@ -272,7 +271,7 @@ impl Tables {
     ) -> (Level, Level) {
         let Slot { table, level, .. } = self.find(memory, ipa, 0);
         let goal = Level::of_boundary(boundary);
-        if goal > level && matters(memory.read_descriptor(table, level.index(ipa))) {
+        if goal.is_finer_than(level) && matters(memory.read_descriptor(table, level.index(ipa))) {
             (level, goal)
         } else {
             (level, level)
@@ -290,7 +289,7 @@ impl Tables {
     ) {
         loop {
             let (level, goal) = self.split_levels(memory, ipa, boundary, matters);
-            if goal <= level {
+            if !goal.is_finer_than(level) {
                 return;
             }
             let Some(table) = pages.pop(memory) else {
@@ -315,13 +314,40 @@ impl Tables {
     }
 }
 
+/// That the entries of one table from that of `start` on, up to `end`, the table's end or an entry that points to a
+/// table, have exactly the valid and AF bits `needs`. Returns the address reached.
+#[inline(always)]
+fn require_in<M: Tlb>(memory: &M, slot: Slot, start: u64, end: u64, needs: u64) -> Result<u64, Error> {
+    let Slot { table, level, .. } = slot;
+    let mut at = start;
+    for index in level.index(start)..ENTRIES {
+        if at >= end {
+            break;
+        }
+        let found = memory.read_descriptor(table, index);
+        if descriptor::is_table(found, level) {
+            break;
+        }
+        if found & (VALID | AF) != needs {
+            return Err(Error::NotMapped { at: Ipa(at) });
+        }
+        at = level.floor(at).wrapping_add(level.size());
+    }
+    Ok(at)
+}
+
+/// Whether an entry of `level` becomes a table when one of level `from` is split down to level `to`.
+const fn is_split(level: Level, (from, to): (Level, Level)) -> bool {
+    !from.is_finer_than(level) && to.is_finer_than(level)
+}
+
 /// Number of tables that splitting takes at both ends of a range, given the levels of [`Tables::split_levels`].
 fn tables_to_split(head: (Level, Level), tail: (Level, Level), start: u64, last: u64) -> u64 {
-    let tables = |(from, to): (Level, Level)| u64::from((to as u8).wrapping_sub(from as u8));
+    let tables = |(from, to): (Level, Level)| u64::from(to.number().wrapping_sub(from.number()));
     // Tables of both ends are the same so long as both lie in the same entry.
     let shared = [Level::Zero, Level::One, Level::Two]
         .into_iter()
-        .filter(|&level| level >= head.0 && level < head.1 && level >= tail.0 && level < tail.1)
+        .filter(|&level| is_split(level, head) && is_split(level, tail))
         .filter(|level| level.floor(start) == level.floor(last))
         .map(|_| 1_u64)
         .fold(0, u64::wrapping_add);

@@ -67,6 +67,35 @@ impl Layout {
 }
 
 impl Tables {
+    /// [`Tables::map`] of a range with a valid output within one level 3 table.
+    #[inline]
+    pub(super) fn map_in_leaf<M: TableMemory>(
+        memory: &mut M,
+        slot: Slot,
+        range: IpaRange,
+        output: OutputAddress,
+        attributes: Attributes,
+    ) -> Result<(), Error> {
+        let (start, end) = (range.start().0, range.end().0);
+        let slot = Slot {
+            level: Level::Three,
+            ..slot
+        };
+        let mut at = start;
+        for index in Level::Three.index(start)..ENTRIES {
+            if at >= end {
+                break;
+            }
+            if descriptor::is_occupied(memory.read_descriptor(slot.table, index)) {
+                return Err(Error::AlreadyMapped { at: Ipa(at) });
+            }
+            at = at.wrapping_add(Level::Three.size());
+        }
+        let layout = Layout::new(range, output, Granule::Pages);
+        fill_in(memory, slot, start, end, layout, Some(attributes));
+        Ok(())
+    }
+
     /// Number of tables that [`Tables::fill`] needs. Unless `over`, whatever is mapped or suspended is refused.
     ///
     /// With `over`, `range` must begin and end at boundaries of the descriptors that are not 0.
@@ -120,7 +149,16 @@ impl Tables {
         while at < end {
             let slot = self.seek(memory, at, 0);
             if layout.fits(slot.level, at, end) {
-                at = fill_in(memory, slot, at, end, layout, attributes);
+                at = match slot.level {
+                    Level::Three => {
+                        let slot = Slot {
+                            level: Level::Three,
+                            ..slot
+                        };
+                        fill_in(memory, slot, at, end, layout, attributes)
+                    }
+                    _ => fill_in(memory, slot, at, end, layout, attributes),
+                };
                 continue;
             }
             let Some(table) = pages.pop(memory) else {
@@ -152,8 +190,9 @@ impl Tables {
     }
 }
 
-/// Maps what fits of `start..end` in the table of `slot`. Returns the address reached.
-#[inline]
+/// Maps what fits of `start..end` in the table of `slot`. Returns the address reached. Inlined, so that the loop over
+/// level 3 has its level as a constant.
+#[inline(always)]
 fn fill_in<M: TableMemory>(
     memory: &mut M,
     slot: Slot,

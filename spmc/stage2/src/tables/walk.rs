@@ -59,23 +59,46 @@ impl Tables {
     }
 
     fn descend<M: TableMemory>(&self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
-        let mut slot = Slot {
+        let root = Slot {
             table: self.root,
             level: self.size.root_level(),
             parent: None,
         };
-        loop {
+        let below = |slot: Slot| {
             let index = slot.level.index(ipa);
             let found = memory.read_descriptor(slot.table, index);
-            if !descriptor::is_table(found, slot.level) || covers(slot.level, ipa, whole_until) {
-                return slot;
-            }
-            slot = Slot {
+            let stop =
+                !descriptor::is_table(found, slot.level) || whole_until != 0 && covers(slot.level, ipa, whole_until);
+            (!stop).then(|| Slot {
                 table: descriptor::next_table(found),
                 level: slot.level.below(),
                 parent: Some((slot.table, index)),
-            };
+            })
+        };
+        // By hand, so that the levels are constants.
+        let mut slot = root;
+        if slot.level == Level::Zero {
+            let Some(next) = below(slot) else { return slot };
+            slot = next;
         }
+        slot.level = Level::One;
+        let Some(mut next) = below(slot) else { return slot };
+        next.level = Level::Two;
+        below(next).unwrap_or(next)
+    }
+
+    /// The level 3 table that has all of `range`, when there is one.
+    #[inline]
+    pub(super) fn leaf_of<M: TableMemory>(&mut self, memory: &M, range: IpaRange) -> Option<Slot> {
+        let (start, last) = (range.start().0, range.end().0.wrapping_sub(1));
+        if Level::Two.floor(start) != Level::Two.floor(last) {
+            return None;
+        }
+        let slot = self.seek(memory, start, 0);
+        (slot.level == Level::Three).then_some(Slot {
+            level: Level::Three,
+            ..slot
+        })
     }
 
     /// The loop of [`Tables::walk`]; `range` lies in the IPA space.
@@ -93,11 +116,9 @@ impl Tables {
         let mut expected = 0;
         while at < end {
             let Slot { table, level, .. } = self.find(memory, at, 0);
-            for index in level.index(at)..ENTRIES {
-                let found = memory.read_descriptor(table, index);
-                if at >= end || descriptor::is_table(found, level) {
-                    break;
-                }
+            let mut index = level.index(at);
+            let mut found = memory.read_descriptor(table, index);
+            loop {
                 let base = level.floor(at);
                 let page = descriptor::part(found, at.wrapping_sub(base), Level::Three);
                 if page != expected || first.is_none() {
@@ -107,11 +128,25 @@ impl Tables {
                     start = at;
                 }
                 let next = base.wrapping_add(level.size()).min(end);
-                expected = page;
-                if page & AF != 0 {
-                    expected = page.wrapping_add(next.wrapping_sub(at));
-                }
+                let step = if page & AF != 0 { next.wrapping_sub(at) } else { 0 };
+                expected = page.wrapping_add(step);
                 at = next;
+                // Page after page alike: what most of a walk is.
+                loop {
+                    index = index.wrapping_add(1);
+                    if at >= end || index >= ENTRIES {
+                        break;
+                    }
+                    found = memory.read_descriptor(table, index);
+                    if level != Level::Three || found != expected {
+                        break;
+                    }
+                    expected = expected.wrapping_add(step);
+                    at = at.wrapping_add(Level::Three.size());
+                }
+                if at >= end || index >= ENTRIES || descriptor::is_table(found, level) {
+                    break;
+                }
             }
         }
         match first {

@@ -79,7 +79,7 @@ impl Bed {
     pub(crate) fn at(&self, ipa: u64) -> Option<(u8, u64)> {
         self.tables
             .translate(&self.memory, Ipa(ipa))
-            .map(|mapping| (mapping.level as u8, mapping.output.0))
+            .map(|mapping| (mapping.level.number(), mapping.output.0))
     }
 
     pub(crate) fn check(&self) {
