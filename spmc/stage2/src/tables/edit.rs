@@ -91,8 +91,9 @@ impl Edit {
 }
 
 impl Tables {
-    /// Carries out `edit` on `range`, or changes nothing.
-    #[inline]
+    /// Carries out `edit` on `range`, or changes nothing. Inlined with what follows, so that each operation has its own
+    /// edit as constants.
+    #[inline(always)]
     pub(super) fn rewrite<M: Tlb>(
         &mut self,
         memory: &mut M,
@@ -109,7 +110,7 @@ impl Tables {
     }
 
     /// [`Tables::rewrite`] of a range within one level 3 table.
-    #[inline]
+    #[inline(always)]
     fn rewrite_leaf<M: Tlb>(
         &mut self,
         memory: &mut M,
@@ -117,16 +118,38 @@ impl Tables {
         range: IpaRange,
         edit: &Edit,
     ) -> Result<Invalidate, Error> {
-        let (start, end) = (range.start().0, range.end().0);
-        let slot = Slot {
-            level: Level::Three,
-            ..slot
-        };
+        let Slot { table, parent, .. } = slot;
+        let first = Level::Three.index(range.start().0);
+        // As many as there are pages, all in this table.
+        let indices = first..Level::Three.index(range.end().0.wrapping_sub(1)).wrapping_add(1);
         if let Some(needs) = edit.needs {
-            require_in(memory, slot, start, end, needs)?;
+            let mut at = range.start().0;
+            for index in indices.clone() {
+                if memory.read_descriptor(table, index) & (VALID | AF) != needs {
+                    return Err(Error::NotMapped { at: Ipa(at) });
+                }
+                at = at.wrapping_add(Level::Three.size());
+            }
         }
         let mut token = Invalidate::nothing();
-        self.apply_in(memory, slot, start, end, edit, &mut token);
+        let (mut stale, mut more) = (0, 0_u64);
+        for index in indices {
+            let old = memory.read_descriptor(table, index);
+            let new = edit.patched(old);
+            if new != old {
+                memory.write_descriptor(table, index, new);
+                more = more.wrapping_add(u64::from(new != 0)).wrapping_sub(u64::from(old != 0));
+                if old & VALID != 0 {
+                    stale |= old ^ new;
+                }
+            }
+        }
+        if stale & !STATE != 0 {
+            token.note(range.start().0, range.end().0);
+        }
+        if more != 0 && add_entries(memory, parent, more) == Some(0) && edit.prune {
+            self.emptied(memory, Level::Three, range.start().0, &mut token);
+        }
         Ok(token)
     }
 

@@ -76,23 +76,27 @@ impl Tables {
         output: OutputAddress,
         attributes: Attributes,
     ) -> Result<(), Error> {
-        let (start, end) = (range.start().0, range.end().0);
-        let slot = Slot {
-            level: Level::Three,
-            ..slot
-        };
-        let mut at = start;
-        for index in Level::Three.index(start)..ENTRIES {
-            if at >= end {
-                break;
-            }
-            if descriptor::is_occupied(memory.read_descriptor(slot.table, index)) {
+        let first = Level::Three.index(range.start().0);
+        // As many as there are pages, all in this table.
+        let indices = first..Level::Three.index(range.end().0.wrapping_sub(1)).wrapping_add(1);
+        let mut more = 0_u64;
+        let mut at = range.start().0;
+        for index in indices.clone() {
+            let old = memory.read_descriptor(slot.table, index);
+            if descriptor::is_occupied(old) {
                 return Err(Error::AlreadyMapped { at: Ipa(at) });
             }
+            more = more.wrapping_add(u64::from(old == 0));
             at = at.wrapping_add(Level::Three.size());
         }
-        let layout = Layout::new(range, output, Granule::Pages);
-        fill_in(memory, slot, start, end, layout, Some(attributes));
+        let mut leaf = descriptor::leaf(output.0, attributes.bits(), Level::Three);
+        for index in indices {
+            memory.write_descriptor(slot.table, index, leaf);
+            leaf = leaf.wrapping_add(Level::Three.size());
+        }
+        if more != 0 {
+            add_entries(memory, slot.parent, more);
+        }
         Ok(())
     }
 

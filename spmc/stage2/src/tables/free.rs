@@ -9,6 +9,7 @@ use crate::{
 impl Tables {
     /// The table of `level` that `ipa` lies in holds nothing any more. Takes it out, with the tables above that become
     /// empty by that; of level 3 tables the one that was emptied last is kept instead, and the one before it goes.
+    #[inline(never)]
     pub(super) fn emptied<M: TableMemory>(&mut self, memory: &mut M, level: Level, ipa: u64, token: &mut Invalidate) {
         let mut victim = Some(ipa);
         if level == Level::Three {

@@ -34,20 +34,31 @@ impl Tables {
     /// `ipa..whole_until` (never when that is 0).
     #[inline]
     pub(super) fn find<M: TableMemory>(&self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
-        match self.leaf {
-            Some(leaf) if leaf.base == Level::Two.floor(ipa) && !covers(Level::Two, ipa, whole_until) => Slot {
-                table: leaf.table,
-                level: Level::Three,
-                parent: Some(leaf.parent),
-            },
-            _ => self.descend(memory, ipa, whole_until),
+        match self.cached(ipa, whole_until) {
+            Some(slot) => slot,
+            None => self.descend(memory, ipa, whole_until),
         }
+    }
+
+    /// [`Tables::find`] where the level 3 table used last serves.
+    #[inline]
+    fn cached(&self, ipa: u64, whole_until: u64) -> Option<Slot> {
+        let leaf = self.leaf?;
+        let serves = leaf.base == Level::Two.floor(ipa) && !covers(Level::Two, ipa, whole_until);
+        serves.then_some(Slot {
+            table: leaf.table,
+            level: Level::Three,
+            parent: Some(leaf.parent),
+        })
     }
 
     /// [`Tables::find`], remembering the level 3 table that was found.
     #[inline]
     pub(super) fn seek<M: TableMemory>(&mut self, memory: &M, ipa: u64, whole_until: u64) -> Slot {
-        let slot = self.find(memory, ipa, whole_until);
+        if let Some(slot) = self.cached(ipa, whole_until) {
+            return slot;
+        }
+        let slot = self.descend(memory, ipa, whole_until);
         if let (Level::Three, Some(parent)) = (slot.level, slot.parent) {
             self.leaf = Some(Leaf {
                 base: Level::Two.floor(ipa),
