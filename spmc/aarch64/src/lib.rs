@@ -26,6 +26,7 @@ pub mod gic;
 pub mod heap;
 pub mod layout;
 pub mod machine;
+pub mod mem;
 pub mod pages;
 pub mod panic;
 pub mod pe;
