@@ -1,5 +1,7 @@
 //! Changes of what is there already: one pattern for all of them.
 
+use core::ops::Range;
+
 use super::{
     Error, Tables,
     fill::{add_entries, write_parts},
@@ -118,38 +120,12 @@ impl Tables {
         range: IpaRange,
         edit: &Edit,
     ) -> Result<Invalidate, Error> {
-        let Slot { table, parent, .. } = slot;
-        let first = Level::Three.index(range.start().0);
-        // As many as there are pages, all in this table.
-        let indices = first..Level::Three.index(range.end().0.wrapping_sub(1)).wrapping_add(1);
+        let (start, end) = (range.start().0, range.end().0);
         if let Some(needs) = edit.needs {
-            let mut at = range.start().0;
-            for index in indices.clone() {
-                if memory.read_descriptor(table, index) & (VALID | AF) != needs {
-                    return Err(Error::NotMapped { at: Ipa(at) });
-                }
-                at = at.wrapping_add(Level::Three.size());
-            }
+            require_pages(memory, slot.table, start, end, needs)?;
         }
         let mut token = Invalidate::nothing();
-        let (mut stale, mut more) = (0, 0_u64);
-        for index in indices {
-            let old = memory.read_descriptor(table, index);
-            let new = edit.patched(old);
-            if new != old {
-                memory.write_descriptor(table, index, new);
-                more = more.wrapping_add(u64::from(new != 0)).wrapping_sub(u64::from(old != 0));
-                if old & VALID != 0 {
-                    stale |= old ^ new;
-                }
-            }
-        }
-        if stale & !STATE != 0 {
-            token.note(range.start().0, range.end().0);
-        }
-        if more != 0 && add_entries(memory, parent, more) == Some(0) && edit.prune {
-            self.emptied(memory, Level::Three, range.start().0, &mut token);
-        }
+        self.apply_pages(memory, slot, start, end, edit, &mut token);
         Ok(token)
     }
 
@@ -168,18 +144,10 @@ impl Tables {
         let (mut at, end) = (range.start().0, range.end().0);
         while at < end {
             let slot = self.seek(memory, at, 0);
-            at = match slot.level {
-                Level::Three => require_in(
-                    memory,
-                    Slot {
-                        level: Level::Three,
-                        ..slot
-                    },
-                    at,
-                    end,
-                    needs,
-                )?,
-                _ => require_in(memory, slot, at, end, needs)?,
+            at = if slot.level == Level::Three {
+                require_pages(memory, slot.table, at, page_end(at, end), needs)?
+            } else {
+                require_blocks(memory, slot, at, end, needs)?
             };
         }
         Ok(())
@@ -192,25 +160,52 @@ impl Tables {
         let whole_until = if edit.drops_tables() { end } else { 0 };
         while at < end {
             let slot = self.seek(memory, at, whole_until);
-            at = match slot.level {
-                Level::Three => {
-                    let slot = Slot {
-                        level: Level::Three,
-                        ..slot
-                    };
-                    self.apply_in(memory, slot, at, end, edit, &mut token)
-                }
-                _ => self.apply_in(memory, slot, at, end, edit, &mut token),
+            at = if slot.level == Level::Three {
+                self.apply_pages(memory, slot, at, page_end(at, end), edit, &mut token)
+            } else {
+                self.apply_blocks(memory, slot, at, end, edit, &mut token)
             };
         }
         token
     }
 
-    /// Carries out `edit` on the entries of one table from that of `at` on, up to `end`, the table's end, or an entry
-    /// that points to a table of which some is to be kept. Returns the address reached. Inlined, so that the loop over
-    /// level 3 has its level as a constant.
+    /// Carries out `edit` on `start..end`, all in the level 3 table of `slot`. Returns `end`.
     #[inline(always)]
-    fn apply_in<M: Tlb>(
+    fn apply_pages<M: Tlb>(
+        &mut self,
+        memory: &mut M,
+        slot: Slot,
+        start: u64,
+        end: u64,
+        edit: &Edit,
+        token: &mut Invalidate,
+    ) -> u64 {
+        let mut stale = 0;
+        // Entries that are not 0 any more, less those that no longer are 0, modulo 2^64.
+        let mut more = 0_u64;
+        for index in page_indices(start, end) {
+            let old = memory.read_descriptor(slot.table, index);
+            let new = edit.patched(old);
+            if new != old {
+                memory.write_descriptor(slot.table, index, new);
+                more = more.wrapping_add(u64::from(new != 0)).wrapping_sub(u64::from(old != 0));
+                if old & VALID != 0 {
+                    stale |= old ^ new;
+                }
+            }
+        }
+        if stale & !STATE != 0 {
+            token.note(start, end);
+        }
+        if more != 0 && add_entries(memory, slot.parent, more) == Some(0) && edit.prune {
+            self.emptied(memory, Level::Three, start, token);
+        }
+        end
+    }
+
+    /// Carries out `edit` on the entries of one table above level 3 from that of `at` on, up to `end`, the table's end,
+    /// or an entry that points to a table of which some is to be kept. Returns the address reached.
+    fn apply_blocks<M: Tlb>(
         &mut self,
         memory: &mut M,
         slot: Slot,
@@ -337,10 +332,34 @@ impl Tables {
     }
 }
 
-/// That the entries of one table from that of `start` on, up to `end`, the table's end or an entry that points to a
-/// table, have exactly the valid and AF bits `needs`. Returns the address reached.
-#[inline(always)]
-fn require_in<M: Tlb>(memory: &M, slot: Slot, start: u64, end: u64, needs: u64) -> Result<u64, Error> {
+/// End of what of `at..end` lies in the same level 3 table as `at`.
+fn page_end(at: u64, end: u64) -> u64 {
+    end.min(Level::Two.floor(at).wrapping_add(Level::Two.size()))
+}
+
+/// Indices of `start..end`, all in one level 3 table.
+#[inline]
+pub(super) const fn page_indices(start: u64, end: u64) -> Range<usize> {
+    let last = Level::Three.index(end.wrapping_sub(1));
+    Level::Three.index(start)..last.wrapping_add(1)
+}
+
+/// That `start..end`, all in the level 3 table `table`, have exactly the valid and AF bits `needs`. Returns `end`.
+#[inline]
+fn require_pages<M: Tlb>(memory: &M, table: TableAddr, start: u64, end: u64, needs: u64) -> Result<u64, Error> {
+    let mut at = start;
+    for index in page_indices(start, end) {
+        if memory.read_descriptor(table, index) & (VALID | AF) != needs {
+            return Err(Error::NotMapped { at: Ipa(at) });
+        }
+        at = at.wrapping_add(Level::Three.size());
+    }
+    Ok(end)
+}
+
+/// That the entries of one table above level 3 from that of `start` on, up to `end`, the table's end or an entry that
+/// points to a table, have exactly the valid and AF bits `needs`. Returns the address reached.
+fn require_blocks<M: Tlb>(memory: &M, slot: Slot, start: u64, end: u64, needs: u64) -> Result<u64, Error> {
     let Slot { table, level, .. } = slot;
     let mut at = start;
     for index in level.index(start)..ENTRIES {

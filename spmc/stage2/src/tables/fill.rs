@@ -2,6 +2,7 @@
 
 use super::{
     Error, Tables,
+    edit::page_indices,
     walk::{Slot, covers},
 };
 use crate::{
@@ -76,9 +77,7 @@ impl Tables {
         output: OutputAddress,
         attributes: Attributes,
     ) -> Result<(), Error> {
-        let first = Level::Three.index(range.start().0);
-        // As many as there are pages, all in this table.
-        let indices = first..Level::Three.index(range.end().0.wrapping_sub(1)).wrapping_add(1);
+        let indices = page_indices(range.start().0, range.end().0);
         let mut more = 0_u64;
         let mut at = range.start().0;
         for index in indices.clone() {

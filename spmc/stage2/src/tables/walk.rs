@@ -106,10 +106,7 @@ impl Tables {
             return None;
         }
         let slot = self.seek(memory, start, 0);
-        (slot.level == Level::Three).then_some(Slot {
-            level: Level::Three,
-            ..slot
-        })
+        (slot.level == Level::Three).then_some(slot)
     }
 
     /// The loop of [`Tables::walk`]; `range` lies in the IPA space.
