@@ -101,3 +101,16 @@ fn manifests_of_others_are_accepted() {
     let count = run(&manifests().join("compat"), |_| true);
     assert!(count >= 6, "{count} manifests");
 }
+
+/// The manifests that the tree's own images are built with: everything boots, and nothing is said.
+#[test]
+fn manifests_of_the_tree_are_accepted() {
+    let systems = entries(&manifests().join("qemu"), |path| path.join("spmc.dts").exists());
+    assert!(!systems.is_empty());
+    for system in systems {
+        let mut report = Report::new();
+        let (spmc, partitions) = boot(&system, &mut report).unwrap();
+        assert_eq!(shown(report.diagnostics()), [""; 0], "{}", system.display());
+        assert_eq!(partitions.len(), spmc.partitions.len(), "{}", system.display());
+    }
+}

@@ -255,6 +255,68 @@ fn messaging_methods() {
 }
 
 #[test]
+fn services() {
+    let mut tree = good();
+    tree.set("compatible", text("arm,ffa-manifest-1.1"))
+        .remove("uuid")
+        .remove("messaging-method");
+    tree.node("services")
+        .set("compatible", text("arm,ffa-manifest-services"));
+    for (name, uuid, method) in [
+        ("a", "b4b5671e-4a90-4fe1-b81f-fb13dae1dacb", 0x603),
+        ("b", "486178E0-E7F8-11E3-BC5E-0002A5D5C51B", 4),
+    ] {
+        tree.node("services")
+            .node(name)
+            .set("uuid", text(uuid))
+            .set("messaging-method", cells(&[method]));
+    }
+    let (manifest, said) = read(&tree);
+    assert_eq!(said, [""; 0]);
+    let services = manifest.unwrap().services;
+    assert_eq!(services[1].uuid.to_string(), "486178e0-e7f8-11e3-bc5e-0002a5d5c51b");
+    assert_eq!(services[0].messaging.bits(), 0x603);
+    // TF-A's tools want one of the UUIDs at the root as well; another one, or a messaging method, does nothing.
+    tree.set("uuid", cells(&[0x1e67_b5b4, 0xe14f_904a, 0x13fb_1fb8, 0xcbda_e1da]));
+    assert_eq!(read(&tree).1, [""; 0]);
+    tree.set("uuid", cells(&[1, 2, 3, 4]))
+        .set("messaging-method", cells(&[3]));
+    assert_eq!(
+        read(&tree).1,
+        [
+            "warning: partition \"p\": /: messaging-method: ignored: the services node says it for each service",
+            "warning: partition \"p\": /: uuid = 01000000-0200-0000-0300-000004000000: ignored: none of the services has it",
+        ]
+    );
+    // Services in a manifest that says 1.0 count all the same; a manifest that says 1.1 may do without them.
+    tree.set("compatible", text("arm,ffa-manifest-1.0"))
+        .remove("uuid")
+        .remove("messaging-method");
+    assert_eq!(read(&tree).0.unwrap().services, services);
+    let (manifest, said) = read(&with("", "compatible", &text("arm,ffa-manifest-1.1")));
+    assert_eq!(
+        said,
+        ["warning: partition \"p\": /: uuid: binding 1.1 expects a services node instead"]
+    );
+    assert_eq!(manifest.unwrap().services.len(), 1);
+    for (name, value) in [
+        ("uuid", text("b4b5671e-4a90-4fe1-b81f-fb13dae1dac")),
+        ("uuid", text("b4b5671e4a904fe1b81ffb13dae1dacb")),
+        ("uuid", text("{b4b5671e-4a90-4fe1-b81f-fb13dae1dacb}")),
+        ("uuid", text("b4b5671e-4a90-4fe1-b81f-fb13dae1dacg")),
+        ("uuid", text("00000000-0000-0000-0000-000000000000")),
+        ("uuid", text("486178e0-e7f8-11e3-bc5e-0002a5d5c51b")),
+        ("uuid", vec![]),
+        ("messaging-method", cells(&[8])),
+        ("messaging-method", vec![]),
+    ] {
+        let mut tree = tree.clone();
+        tree.node("services/a").set(name, value.clone());
+        assert!(read(&tree).0.is_none(), "{name} {value:?}");
+    }
+}
+
+#[test]
 fn identity() {
     accepts("", "id", &cells(&[0x8001]), |manifest| {
         manifest.id.is_some_and(|id| id.as_u16() == 0x8001)

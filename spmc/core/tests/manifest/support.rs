@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::{env, fs, process};
 use tantalum_core::addr::{PageRange, PhysAddr};
 use tantalum_core::manifest::package::{ByteRange, Package};
 use tantalum_core::manifest::system::{self, Candidate, Partition, Reserved};
@@ -15,6 +15,9 @@ pub fn manifests() -> PathBuf {
 
 /// Compiles a device tree source. `dtc` is part of what `make setup` installs: that it is missing is a failure.
 pub fn compile(source: &Path) -> Vec<u8> {
+    if fs::read_to_string(source).unwrap().contains("#include") {
+        return compile_with_macros(source);
+    }
     let output = Command::new(env::var("DTC").unwrap_or_else(|_| "dtc".into()))
         .args(["-q", "-I", "dts", "-O", "dtb"])
         .arg(source)
@@ -27,6 +30,27 @@ pub fn compile(source: &Path) -> Vec<u8> {
         String::from_utf8_lossy(&output.stderr)
     );
     output.stdout
+}
+
+/// Compiles a device tree source that the C preprocessor has to see first, with the compiler that links this test.
+fn compile_with_macros(source: &Path) -> Vec<u8> {
+    let preprocessed = Command::new("cc")
+        .args(["-E", "-P", "-nostdinc", "-undef", "-x", "assembler-with-cpp"])
+        .arg(source)
+        .output()
+        .expect("cc must be installed");
+    assert!(
+        preprocessed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&preprocessed.stderr)
+    );
+    let folder = env::temp_dir().join(format!("tantalum-manifests-{}", process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let output = folder.join(source.to_string_lossy().replace('/', "_"));
+    fs::write(&output, preprocessed.stdout).unwrap();
+    let blob = compile(&output);
+    fs::remove_file(&output).unwrap();
+    blob
 }
 
 /// The entries of `folder` that `accept` takes, in order of their names.

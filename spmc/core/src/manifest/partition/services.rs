@@ -118,12 +118,7 @@ pub(super) fn pair(
     sink: &mut Sink<'_>,
 ) -> Vec<Service> {
     if let Some(services) = services {
-        for property in [uuid, method].into_iter().flatten() {
-            sink.warn(
-                property.place(),
-                format_args!("ignored: the services node says it for each service"),
-            );
-        }
+        beside_services(uuid, method, &services, sink);
         return services;
     }
     if sink.failed() && uuid.is_none() && binding != Some(Version(1, 0)) {
@@ -144,6 +139,26 @@ pub(super) fn pair(
     match (uuids, methods) {
         (Some(uuids), Some(methods)) => zip(&uuids, &methods, &uuid, &method, sink),
         _ => Vec::new(),
+    }
+}
+
+/// Warns of properties of binding 1.0 beside a services node. One of the services' UUIDs in `uuid` is fine: TF-A's tools
+/// read it there to name the package.
+fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &[Service], sink: &mut Sink<'_>) {
+    if let Some(method) = method {
+        sink.warn(
+            method.place(),
+            format_args!("ignored: the services node says it for each service"),
+        );
+    }
+    let Some(property) = uuid else { return };
+    for uuid in tuples(&property, sink).into_iter().flatten() {
+        if !services.iter().any(|service| service.uuid == uuid) {
+            sink.warn(
+                property.place().value(Value::Uuid(uuid)),
+                format_args!("ignored: none of the services has it"),
+            );
+        }
     }
 }
 
