@@ -70,8 +70,23 @@ pub enum Function {
 
 impl Function {
     /// Decodes x0 of a call. The SVE hint bit is dropped, bits above 31 are ignored (SMCCC 1.2).
+    #[inline(always)]
     #[must_use]
     pub fn decode(x0: u64) -> Self {
+        // The calls that are made most often are found without a search.
+        match low(x0) & !SVE_HINT {
+            0x8400_006f => Self::Ffa(FuncId::MsgSendDirectReq32),
+            0xc400_006f => Self::Ffa(FuncId::MsgSendDirectReq64),
+            0x8400_0070 => Self::Ffa(FuncId::MsgSendDirectResp32),
+            0xc400_0070 => Self::Ffa(FuncId::MsgSendDirectResp64),
+            0xc400_008d => Self::Ffa(FuncId::MsgSendDirectReq64_2),
+            0xc400_008e => Self::Ffa(FuncId::MsgSendDirectResp64_2),
+            0x8400_0069 => Self::Ffa(FuncId::IdGet),
+            _ => Self::decode_any(x0),
+        }
+    }
+
+    fn decode_any(x0: u64) -> Self {
         let id = low(x0);
         if id & OWNER_MASK != OWNER_FFA || !matches!(id & 0xff, 0x60..=0xef) {
             return Self::Other(id);
@@ -87,17 +102,20 @@ impl Function {
 
 /// The low 32 bits of a register.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half of an SMC32 argument is to be ignored")]
+#[inline(always)]
 #[must_use]
 pub const fn low(register: u64) -> u32 {
     register as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 16 bits")]
+#[inline(always)]
 const fn high_half(register: u64) -> u16 {
     (low(register) >> 16) as u16
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
+#[inline(always)]
 const fn low_half(register: u64) -> u16 {
     register as u16
 }
@@ -113,6 +131,7 @@ pub struct Route {
 
 impl Route {
     /// Decodes w1.
+    #[inline(always)]
     #[must_use]
     pub const fn decode(w1: u64) -> Self {
         Self {
@@ -122,6 +141,7 @@ impl Route {
     }
 
     /// Encodes w1.
+    #[inline(always)]
     #[must_use]
     pub const fn encode(self) -> u64 {
         ((self.source.as_u16() as u64) << 16) | self.destination.as_u16() as u64
@@ -167,6 +187,7 @@ pub enum Form {
 
 impl Form {
     /// Function identifier of the request.
+    #[inline(always)]
     #[must_use]
     pub const fn request_id(self) -> u64 {
         match self {
@@ -177,6 +198,7 @@ impl Form {
     }
 
     /// Function identifier of the response.
+    #[inline(always)]
     #[must_use]
     pub const fn response_id(self) -> u64 {
         match self {
@@ -188,9 +210,10 @@ impl Form {
 }
 
 /// Writes an eight-register result; the registers above x7 are left as they are.
+#[inline(always)]
 pub fn put(registers: &mut [u64], result: [u64; 8]) {
-    for (register, value) in registers.iter_mut().zip(result) {
-        *register = value;
+    if let Some(first) = registers.first_chunk_mut() {
+        *first = result;
     }
 }
 
@@ -208,8 +231,9 @@ pub fn error_code(error: FfaError) -> u64 {
 
 /// Clears x8-x17 of a reply to the normal world, so that an SMC64 reply never carries a value of ours or of a partition
 /// (SMCCC 1.2; FF-A 1.2, "register usage").
+#[inline(always)]
 pub fn clear_upper(registers: &mut SmcRegisters) {
-    for register in registers.iter_mut().skip(8) {
-        *register = 0;
+    if let Some(upper) = registers.last_chunk_mut() {
+        *upper = [0; 10];
     }
 }

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use crate::{
     abi::{self, FRAMEWORK_MESSAGE, FfaError, Form, Route, low},
-    id::{EndpointId, VcpuIndex},
+    fault::FaultHistory,
+    id::{EndpointId, PeIndex, VcpuIndex},
     machine::{Machine, SmcRegisters},
     manifest::partition::{MessagingMethod, NsInterruptsAction},
     partition::Partition,
@@ -15,7 +16,7 @@ use crate::{
 
 impl Spmc {
     /// FFA_MSG_SEND_DIRECT_REQ or REQ2 from the normal world, or from a logical partition at EL3.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn request_from_normal_world<'s, M: Machine>(
         &'s self,
         pe: &mut Pe<'s>,
@@ -24,64 +25,82 @@ impl Spmc {
     ) -> Action {
         let [_, x1, x2, ..] = pe.normal_world;
         let route = Route::decode(x1);
-        if route.source == EndpointId::SPMD || low(x2) & FRAMEWORK_MESSAGE != 0 && form != Form::Direct2 {
-            return self.framework_message(pe, machine, route, form);
+        if route.source.is_secure() || low(x2) & FRAMEWORK_MESSAGE != 0 && form != Form::Direct2 {
+            if route.source == EndpointId::SPMD || !route.source.is_secure() {
+                return self.framework_message(pe, machine, route, form);
+            }
+            if !route.source.is_el3_logical() {
+                return refuse(pe, FfaError::InvalidParameters);
+            }
         }
-        if route.source.is_secure() && !route.source.is_el3_logical() {
-            return refuse(pe, FfaError::InvalidParameters);
-        }
-        let registers = pe.normal_world;
-        match self.start_request(pe, route, form, &registers, false) {
-            Ok(()) => Action::Run,
+        match self.start_request(pe.index, &pe.chain, route, form, &pe.normal_world, false) {
+            Ok(running) => {
+                pe.running = Some(running);
+                Action::Run
+            }
             Err(error) => refuse(pe, error),
         }
     }
 
     /// FFA_MSG_SEND_DIRECT_REQ or REQ2 from the running context.
+    #[inline(always)]
     pub(crate) fn request_from_partition<'s, M: Machine>(
         &'s self,
         pe: &mut Pe<'s>,
         machine: &mut M,
         form: Form,
     ) -> Action {
-        let Some(mut caller) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
-        let needed = if form == Form::Direct2 { MessagingMethod::DIRECT_REQ2_SEND } else { MessagingMethod::DIRECT_REQ_SEND };
-        let registers = first_18(&caller.ctx.x);
-        let [_, x1, ..] = registers;
-        let route = Route::decode(x1);
-        let result = if route.source != caller.partition.endpoint()
-            || route.destination == route.source
-            || pe.chain.len() == pe.chain.capacity()
-        {
-            Err(FfaError::InvalidParameters)
-        } else if !caller.partition.messaging.contains(needed) {
-            Err(FfaError::Denied)
-        } else {
-            self.start_request(pe, route, form, &registers, caller.ctx.mask_ns_interrupts)
+        let Some(caller) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let callee = match self.check_sender(caller, form, pe.chain.len() == pe.chain.capacity()) {
+            Ok((route, registers)) => {
+                let mask = caller.ctx.mask_ns_interrupts;
+                self.start_request(pe.index, &pe.chain, route, form, registers, mask)
+            }
+            Err(error) => Err(error),
         };
-        match result {
-            Ok(()) => {
+        match callee {
+            Ok(callee) => {
                 machine.park(&mut caller.ctx);
+                let caller = core::mem::replace(caller, callee);
                 pe.chain.push(caller);
                 Action::Run
             }
-            Err(error) => {
-                pe.running = Some(caller);
-                answer(pe, Err(error))
-            }
+            Err(error) => answer(pe, Err(error)),
         }
     }
 
+    /// Whether the running context may send requests of this form, in its own name, to another.
+    #[inline(always)]
+    fn check_sender<'c>(
+        &self,
+        caller: &'c Running<'_>,
+        form: Form,
+        chain_is_full: bool,
+    ) -> Result<(Route, &'c SmcRegisters), FfaError> {
+        let registers: &SmcRegisters = caller.ctx.x.first_chunk().ok_or(FfaError::InvalidParameters)?;
+        let [_, x1, ..] = *registers;
+        let route = Route::decode(x1);
+        if route.source != caller.partition.endpoint() || route.destination == route.source || chain_is_full {
+            return Err(FfaError::InvalidParameters);
+        }
+        let needed = match form {
+            Form::Direct2 => MessagingMethod::DIRECT_REQ2_SEND,
+            Form::Direct32 | Form::Direct64 => MessagingMethod::DIRECT_REQ_SEND,
+        };
+        if caller.partition.messaging.contains(needed) { Ok((route, registers)) } else { Err(FfaError::Denied) }
+    }
+
     /// Checks a request, takes the receiver's context and gives it the message. On an error nothing has changed.
-    #[inline]
+    #[inline(always)]
     fn start_request<'s>(
         &'s self,
-        pe: &mut Pe<'s>,
+        pe: PeIndex,
+        chain: &[Running<'s>],
         route: Route,
         form: Form,
         registers: &SmcRegisters,
         mask_ns_interrupts: bool,
-    ) -> Result<(), FfaError> {
+    ) -> Result<Running<'s>, FfaError> {
         let [_, _, x2, x3, ..] = *registers;
         if form != Form::Direct2 && low(x2) != 0 {
             return Err(FfaError::InvalidParameters);
@@ -95,53 +114,68 @@ impl Spmc {
         if receiver.is_stopped() {
             return Err(FfaError::Aborted);
         }
-        let vcpu = receiver.vcpu_on(pe.index);
+        let vcpu = receiver.vcpu_on(pe);
         let slot = receiver.slot(vcpu).ok_or(FfaError::InvalidParameters)?;
-        let mut ctx = take_waiting(slot, pe.index).map_err(|why| unavailable(pe, receiver, why))?;
+        let mut ctx = match take_waiting(slot, pe) {
+            Ok(ctx) => ctx,
+            Err(why) => return Err(unavailable(chain, receiver, why)),
+        };
         ctx.mask_ns_interrupts =
             mask_ns_interrupts || receiver.ns_interrupts == NsInterruptsAction::Queued || route.source.is_el3_logical();
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
-        pe.running = Some(Running {
+        Ok(Running {
             partition: receiver,
             slot,
             vcpu,
             ctx,
             model: Model::DirectRequest { requester: route.source, form },
-            faults: crate::fault::FaultHistory::default(),
-        });
-        Ok(())
+            faults: FaultHistory::default(),
+        })
     }
 
     /// FFA_MSG_SEND_DIRECT_RESP or RESP2 from the running context.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn response<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, form: Form) -> Action {
-        let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
-        let route = match check_response(running, form) {
+        let Some(responder) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let route = match check_response(responder, form) {
             Ok(route) => route,
             Err(error) => return answer(pe, Err(error)),
         };
-        let Some(mut responder) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
-        let target = responder.target();
         machine.park(&mut responder.ctx);
-        let registers = first_18(&responder.ctx.x);
+        let Some(mut caller) = pe.chain.pop() else { return self.response_to_normal_world(pe, route, form) };
+        put_first_18(form, route, &responder.ctx.x, &mut caller.ctx.x);
+        let responder = core::mem::replace(responder, caller);
         put_back(responder.slot, State::Waiting(responder.ctx));
-        match pe.chain.pop() {
-            Some(mut caller) => {
-                put_message(form, form.response_id(), route, &registers, &mut caller.ctx.x);
-                self.resume_caller(pe, machine, caller)
-            }
-            // The partition that asked was stopped meanwhile; the normal world has seen its work to the end.
-            None if route.destination.is_secure() && !route.destination.is_el3_logical() => {
-                reply(pe, Ok([abi::FFA_MSG_WAIT, target.encode(), 0, 0, 0, 0, 0, 0]))
-            }
-            None => {
-                put_message(form, form.response_id(), route, &registers, &mut pe.normal_world);
-                if form != Form::Direct2 {
-                    abi::clear_upper(&mut pe.normal_world);
-                }
-                Action::NormalWorld
-            }
+        match &pe.running {
+            Some(caller) if !caller.partition.is_stopped() => Action::Run,
+            _ => self.leave_stopped(pe, machine),
         }
+    }
+
+    /// The end of a response when no partition waits for it. The responder was parked.
+    #[inline(always)]
+    fn response_to_normal_world<'s>(&'s self, pe: &mut Pe<'s>, route: Route, form: Form) -> Action {
+        let Some(responder) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        if route.destination.is_secure() && !route.destination.is_el3_logical() {
+            // The partition that asked was stopped meanwhile; the normal world has seen its work to the end.
+            let target = responder.target().encode();
+            put_back(responder.slot, State::Waiting(responder.ctx));
+            return reply(pe, Ok([abi::FFA_MSG_WAIT, target, 0, 0, 0, 0, 0, 0]));
+        }
+        put_first_18(form, route, &responder.ctx.x, &mut pe.normal_world);
+        put_back(responder.slot, State::Waiting(responder.ctx));
+        if form != Form::Direct2 {
+            abi::clear_upper(&mut pe.normal_world);
+        }
+        Action::NormalWorld
+    }
+}
+
+/// Writes a response from the registers of the context that gives it.
+#[inline(always)]
+fn put_first_18(form: Form, route: Route, from: &[u64; 31], to: &mut [u64]) {
+    if let Some(from) = from.first_chunk() {
+        put_message(form, form.response_id(), route, from, to);
     }
 }
 
@@ -169,17 +203,18 @@ pub(crate) fn uuid_from_registers(first: u64, second: u64) -> Uuid {
 }
 
 /// The error for a receiver that cannot be entered. A request to a context that waits for this very call chain is a loop.
-fn unavailable(pe: &Pe<'_>, receiver: &Partition, why: Unavailable) -> FfaError {
+#[cold]
+fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unavailable) -> FfaError {
     let in_chain = |running: &Running<'_>| core::ptr::eq(running.partition, receiver);
     match why {
         Unavailable::Stopped => FfaError::Aborted,
-        Unavailable::Busy if pe.chain.iter().any(in_chain) => FfaError::Denied,
+        Unavailable::Busy if chain.iter().any(in_chain) => FfaError::Denied,
         Unavailable::Busy | Unavailable::Off => FfaError::Busy,
     }
 }
 
 /// Whether the running context may respond as it does: somebody waits for it, and for a response of this form.
-#[inline]
+#[inline(always)]
 fn check_response(running: &Running<'_>, form: Form) -> Result<Route, FfaError> {
     let [_, x1, x2, x3, ..] = running.ctx.x;
     let route = Route::decode(x1);
@@ -194,14 +229,8 @@ fn check_response(running: &Running<'_>, form: Form) -> Result<Route, FfaError> 
     Ok(route)
 }
 
-/// The first 18 of a context's registers.
-#[inline]
-fn first_18(x: &[u64; 31]) -> SmcRegisters {
-    x.first_chunk().copied().unwrap_or([0; 18])
-}
-
 /// Writes a message as its receiver gets it. A 32- or 64-bit message has x0-x7, and x8 and above stay the receiver's.
-#[inline]
+#[inline(always)]
 fn put_message(form: Form, id: u64, route: Route, from: &SmcRegisters, to: &mut [u64]) {
     let [_, _, x2, x3, x4, x5, x6, x7, ..] = *from;
     let words = |value: u64| u64::from(low(value));
@@ -212,11 +241,11 @@ fn put_message(form: Form, id: u64, route: Route, from: &SmcRegisters, to: &mut 
         ),
         Form::Direct64 => abi::put(to, [id, route.encode(), words(x2), x3, x4, x5, x6, x7]),
         Form::Direct2 => {
-            for (to, from) in to.iter_mut().zip(from) {
+            if let Some(to) = to.first_chunk_mut::<18>() {
                 *to = *from;
-            }
-            for (to, value) in to.iter_mut().zip([id, route.encode()]) {
-                *to = value;
+                let [to_id, to_route, ..] = to;
+                *to_id = id;
+                *to_route = route.encode();
             }
         }
     }

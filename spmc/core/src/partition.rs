@@ -174,6 +174,7 @@ impl Partition {
     }
 
     /// Its id as any endpoint's.
+    #[inline(always)]
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
         self.id.endpoint()
@@ -190,6 +191,7 @@ impl Partition {
     }
 
     /// Whether it was stopped.
+    #[inline(always)]
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.health.load(Ordering::Acquire) == Health::Stopped as u8
@@ -217,6 +219,7 @@ impl Partition {
     }
 
     /// Whether it speaks FF-A 1.2 or newer.
+    #[inline(always)]
     #[must_use]
     pub fn is_v1_2(&self) -> bool {
         self.version.load(Ordering::Relaxed) >= u32::from(V1_2)
@@ -233,6 +236,7 @@ impl Partition {
     }
 
     /// Another call than FFA_VERSION was made: the version stays as it is from here on.
+    #[inline(always)]
     pub fn lock_version(&self) {
         if !self.version_locked.load(Ordering::Relaxed) {
             self.version_locked.store(true, Ordering::Relaxed);
@@ -251,6 +255,7 @@ impl Partition {
     }
 
     /// The context of this partition that runs on `pe`.
+    #[inline(always)]
     #[must_use]
     pub fn vcpu_on(&self, pe: PeIndex) -> VcpuIndex {
         match self.multiplicity {
@@ -260,6 +265,7 @@ impl Partition {
     }
 
     /// The slot of a context.
+    #[inline(always)]
     #[must_use]
     pub fn slot(&self, vcpu: VcpuIndex) -> Option<&Slot> {
         self.slots.get(vcpu.index())

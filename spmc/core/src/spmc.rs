@@ -205,7 +205,7 @@ impl Spmc {
     }
 
     /// Takes one step. Never panics, whatever the event and the registers hold; every path is bounded.
-    #[inline]
+    #[inline(always)]
     pub fn handle<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, event: Event) -> Action {
         let action = match event {
             Event::Exit(exit) => self.exit(pe, machine, exit),
@@ -220,7 +220,7 @@ impl Spmc {
     }
 
     /// The partition with an id.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, id: EndpointId) -> Option<&Partition> {
         if !id.is_secure() {
             return None;
@@ -239,7 +239,7 @@ impl Spmc {
     }
 
     /// A call by the normal world, or by EL3 itself.
-    #[inline]
+    #[inline(always)]
     fn normal_world_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let [x0, ..] = pe.normal_world;
         match Function::decode(x0) {
@@ -252,6 +252,7 @@ impl Spmc {
         }
     }
 
+    #[inline(never)]
     fn other_normal_world_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
         if function != FuncId::Interrupt32 && function.minimum_ffa_version() > self.normal_world_version() {
             return refuse(pe, FfaError::NotSupported);
@@ -321,7 +322,7 @@ impl Spmc {
     }
 
     /// An FF-A call or another SMC or HVC by the running context; its program counter is already past the instruction.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
         if running.partition.is_stopped() {
@@ -348,6 +349,7 @@ impl Spmc {
         }
     }
 
+    #[inline(never)]
     fn other_partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
         let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
         if function.minimum_ffa_version() > running.partition.version() {
@@ -424,6 +426,7 @@ pub(crate) const fn success(w2: u64) -> [u64; 8] {
 }
 
 /// Ends a call of the normal world with an error.
+#[cold]
 pub(crate) fn refuse(pe: &mut Pe<'_>, error: FfaError) -> Action {
     reply(pe, Err(error))
 }

@@ -88,18 +88,20 @@ pub enum FaultKind {
     Other,
 }
 
+#[inline(always)]
 const fn bit(esr: u64, number: u32) -> bool {
     (esr >> number) & 1 != 0
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "masked to at most 8 bits")]
+#[inline(always)]
 const fn field(esr: u64, shift: u32, bits: u32) -> u8 {
     ((esr >> shift) & ((1 << bits) - 1)) as u8
 }
 
 impl Syndrome {
     /// Decodes `ESR_EL2`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn decode(esr: u64) -> Self {
         let class = field(esr, 26, 6);

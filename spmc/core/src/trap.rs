@@ -15,15 +15,16 @@ const INSTRUCTION: u64 = 4;
 
 impl Spmc {
     /// The running context has stopped running.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn exit<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, exit: Exit) -> Action {
         match exit {
             Exit::Synchronous { esr, far, hpfar } => match Syndrome::decode(esr) {
-                Syndrome::Smc => {
-                    skip_instruction(pe);
+                syndrome @ (Syndrome::Smc | Syndrome::Hvc { .. }) => {
+                    if syndrome == Syndrome::Smc {
+                        skip_instruction(pe);
+                    }
                     self.partition_call(pe, machine)
                 }
-                Syndrome::Hvc { .. } => self.partition_call(pe, machine),
                 syndrome => self.trapped(pe, machine, syndrome, far, hpfar),
             },
             Exit::Fiq => self.fiq(pe, machine),
@@ -32,6 +33,7 @@ impl Spmc {
         }
     }
 
+    #[inline(never)]
     fn trapped<'s, M: Machine>(
         &'s self,
         pe: &mut Pe<'s>,
@@ -116,6 +118,7 @@ fn irq<M: Machine>(machine: &mut M) -> Action {
     Action::Run
 }
 
+#[inline(always)]
 fn skip_instruction(pe: &mut Pe<'_>) {
     if let Some(running) = pe.running.as_mut() {
         running.ctx.pc = running.ctx.pc.wrapping_add(INSTRUCTION);

@@ -79,23 +79,30 @@ pub enum Unavailable {
 ///
 /// # Errors
 /// Why it could not be taken; it is unchanged then.
+#[inline(always)]
 pub fn take_waiting(slot: &Slot, pe: PeIndex) -> Result<Box<Context>, Unavailable> {
     let mut state = slot.lock();
     match core::mem::replace(&mut *state, State::OnPe(pe)) {
         State::Waiting(ctx) => Ok(ctx),
         other => {
-            let why = match &other {
-                State::Off(_) => Unavailable::Off,
-                State::Stopped(_) => Unavailable::Stopped,
-                State::OnPe(_) | State::Suspended { .. } | State::Waiting(_) => Unavailable::Busy,
-            };
+            let why = why_unavailable(&other);
             *state = other;
             Err(why)
         }
     }
 }
 
+#[cold]
+const fn why_unavailable(state: &State) -> Unavailable {
+    match state {
+        State::Off(_) => Unavailable::Off,
+        State::Stopped(_) => Unavailable::Stopped,
+        State::OnPe(_) | State::Suspended { .. } | State::Waiting(_) => Unavailable::Busy,
+    }
+}
+
 /// Puts the registers of a context that was on a PE back.
+#[inline(always)]
 pub fn put_back(slot: &Slot, state: State) {
     let mut slot = slot.lock();
     debug_assert!(matches!(*slot, State::OnPe(_)));
