@@ -425,3 +425,18 @@ fn prepared_changes_cannot_run_out() {
     assert_eq!(bed.runs(0, 4 * GIB).len(), 1);
     bed.finish();
 }
+
+#[test]
+fn emptying_another_table_does_not_undo_a_preparation() {
+    let mut bed = Bed::new(IpaSize::Bits39);
+    bed.map(GIB, KIB4, 0, Granule::Pages).expect("mapped");
+    bed.map(2 * GIB, KIB4, 0, Granule::Pages).expect("mapped");
+    bed.unmap(GIB, KIB4);
+    bed.tables
+        .prepare_map(&mut bed.memory, range(GIB, KIB4), OutputAddress(0), Granule::Pages)
+        .expect("prepared");
+    bed.unmap(2 * GIB, KIB4);
+    bed.memory.set_budget(Some(0));
+    bed.map(GIB, KIB4, 0, Granule::Pages).expect("prepared");
+    bed.finish();
+}
