@@ -6,7 +6,14 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Since this release the CPU "max" has a clock of 1 GHz, so that a tick is an instruction.
+MIN_QEMU=9.1
+
 main() {
+    local version
+    version=$(qemu_version "${QEMU:-qemu-system-aarch64}")
+    version_at_least "$version" "$MIN_QEMU" ||
+        die "QEMU $version counts in other units; $MIN_QEMU or newer counts instructions." "Set QEMU=<path>."
     "$SCRIPTS/build.sh"
     ICOUNT=1 "$SCRIPTS/run.sh" --quiet bench
     echo

@@ -17,8 +17,8 @@ build_folder() {
 # An image that did not change keeps its time.
 make_image() {
     local elf=$1 image=$2
-    aarch64-linux-gnu-objcopy --output-target binary "$elf" "$image.new"
-    if cmp --quiet "$image.new" "$image"; then rm "$image.new"; else mv "$image.new" "$image"; fi
+    aarch64-linux-gnu-objcopy --output-target binary "$elf" "$image.$$"
+    if cmp --quiet "$image.$$" "$image"; then rm "$image.$$"; else mv "$image.$$" "$image"; fi
     printf '    %-28s %8d bytes\n' "$(basename "$image")" "$(stat --format %s "$image")" >&2
 }
 

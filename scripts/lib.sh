@@ -13,11 +13,14 @@ OUT=$TARGET_DIR/qemu
 RUST_TARGET=aarch64-unknown-none-softfloat
 
 # Tools that set-up unpacked for us come before the system's, which may be too old.
-for tool_dir in "$CACHE"/tools/*/bin; do
-    [[ -d $tool_dir ]] && PATH=$tool_dir:$PATH
-done
-unset tool_dir
-export PATH
+use_tools() {
+    local folder
+    for folder in "$CACHE"/tools/*/bin; do
+        [[ -d $folder && :$PATH: != *":$folder:"* ]] && PATH=$folder:$PATH
+    done
+    export PATH
+}
+use_tools
 
 # ---- Speaking ----
 
@@ -110,6 +113,11 @@ publish() {
     rm -rf "$2"
     mv -T "$1" "$2"
 }
+
+# ---- Versions ----
+
+# qemu_version PROGRAM: empty when it is no QEMU that starts.
+qemu_version() { "$1" --version 2>/dev/null | sed -n '1s/.*version \([0-9.]*\).*/\1/p' || true; }
 
 # version_at_least HAVE WANT
 version_at_least() {

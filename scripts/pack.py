@@ -317,7 +317,7 @@ def pack(arguments, given):
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
     # Renamed when complete: a machine that is running may have the old one open.
-    temporary = arguments.out / "flash.new"
+    temporary = arguments.out / f"flash.{os.getpid()}"
     temporary.write_bytes(make_flash(read(arguments.tfa / "bl1.bin", "BL1"), fip))
     temporary.replace(arguments.out / "flash.bin")
 

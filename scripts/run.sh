@@ -6,7 +6,8 @@
 #   ICOUNT=1      one core that executes one instruction a nanosecond of its own time: repeatable counts
 #   GDB=1         wait for a debugger on port 1234 before the first instruction
 #   QEMU=path     the QEMU to use
-#   TIMEOUT=s     seconds after which the machine is stopped (120)
+#   TIMEOUT=s     seconds after which the machine is stopped (120; with a debugger, never)
+#   MEMORY=1G     memory of the normal world
 #   EXPECT=regex  success is that this line was seen and the machine powered off, instead of the verdict of
 #                 Tantalum's own normal world ("tantalum: N passed, 0 failed"); for normal worlds that others wrote
 # and all that pack.sh takes. The console is in target/qemu/SCENARIO/console.log, the secure UART in uart1.log.
@@ -16,7 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 MACHINE=(
     -machine "virt,secure=on,virtualization=on,gic-version=3"
-    -cpu max -m 1G
+    -cpu max -m "${MEMORY:-1G}"
     -display none -monitor none -nic none -no-reboot
 )
 VERDICT='^tantalum: [0-9]+ passed, [0-9]+ failed'
@@ -27,7 +28,8 @@ STAGES=(
     "BL1:|BL1 (TF-A)|BL1 finds no BL2 in the flash image."
     "BL2:|BL2 (TF-A)|BL2 loads the SPMC, the packages and the normal world. Look at their sizes and UUIDs; TFA_DEBUG=1 makes it say more."
     "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC said nothing. TFA_DEBUG=1 makes it say more."
-    "[Tt]antalum|the SPMC or the normal world|See the last lines of the console."
+    "^tantalum: booting|the SPMC|See the last lines of the console."
+    "^tantalum: normal world|the normal world|See the last lines of the console."
 )
 
 cores() { if [[ ${ICOUNT:-0} == 1 ]]; then echo 1; else echo "${SMP:-4}"; fi; }
@@ -64,7 +66,7 @@ wait_for_machine() {
         if [[ -n $seen ]] && ((SECONDS - seen > GRACE)); then
             ENDING=hung
             break
-        elif ((SECONDS - started > limit)); then
+        elif ((SECONDS - started > limit)) && [[ ${GDB:-0} != 1 ]]; then
             ENDING=late
             break
         fi

@@ -96,8 +96,16 @@ add_from_debian() {
     step "Building the Rust target $RUST_TARGET" "$hint" build_target "$sysroot"
 }
 
-main() {
-    command -v rustc >/dev/null || die "There is no rustc." "Install Rust first: https://rustup.rs"
+# For make check. Without them it skips what needs them.
+add_components() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
+    say "Adding rustfmt and clippy (rustup component add)"
+    if ! command -v rustup >/dev/null || ! timeout 300 rustup component add rustfmt clippy >&2; then
+        warn "no rustfmt or no clippy: make check will skip what needs them"
+    fi
+}
+
+add_target() {
     local sysroot folder
     sysroot=$(rustc --print sysroot)
     folder=$sysroot/lib/rustlib/$RUST_TARGET
@@ -107,6 +115,12 @@ main() {
     rm -rf "$folder"
     make_work_dir
     add_by_rustup || add_from_debian "$sysroot"
+}
+
+main() {
+    command -v rustc >/dev/null || die "There is no rustc." "Install Rust first: https://rustup.rs"
+    add_target
+    add_components
 }
 
 main "$@"

@@ -23,17 +23,27 @@ NETWORK_HINT="This needs a network once; after that everything is in $CACHE. Che
 
 # ---- Tools ----
 
-qemu_version() { "${1:-qemu-system-aarch64}" --version 2>/dev/null | sed -n '1s/.*version \([0-9.]*\).*/\1/p'; }
 python_version() { python3 --version 2>/dev/null | sed 's/Python //'; }
 
-# usable TOOL: it is there, starts, and is new enough.
+# usable TOOL: it is there, starts, and is new enough. A QEMU that the user chose is checked elsewhere.
 usable() {
+    [[ $1 == qemu-system-aarch64 && -n ${QEMU:-} ]] && return
     command -v "$1" >/dev/null || return 1
     case $1 in
-    qemu-system-aarch64) version_at_least "$(qemu_version)" "$MIN_QEMU" ;;
+    qemu-system-aarch64) version_at_least "$(qemu_version "$1")" "$MIN_QEMU" ;;
     python3) version_at_least "$(python_version)" "$MIN_PYTHON" ;;
     *) "$1" --version >/dev/null 2>&1 ;;
     esac
+}
+
+# Only a distribution that is too old gets here with something missing.
+check_tools() {
+    local package
+    use_tools
+    for package in $(missing_packages); do
+        die "This distribution's $package is too old: QEMU $MIN_QEMU and Python $MIN_PYTHON or newer are needed." \
+            "Use a newer release of it, or set QEMU=<path of a newer qemu-system-aarch64>."
+    done
 }
 
 # The packages of the tools that are not usable, each once.
@@ -116,6 +126,7 @@ get_tools() {
     for package in "${packages[@]}"; do
         step "Fetching $package and what it needs" "$NETWORK_HINT $by_hand" fetch_tool_package "$package"
     done
+    check_tools
 }
 
 # ---- The host's C compiler: cargo links with it ----
@@ -145,7 +156,7 @@ get_host_compiler() {
 check_qemu_choice() {
     [[ -n ${QEMU:-} ]] || return 0
     local version
-    version=$(qemu_version "$QEMU") || true
+    version=$(qemu_version "$QEMU")
     [[ -n $version ]] || die "QEMU=$QEMU is not a QEMU that starts."
     version_at_least "$version" "$MIN_QEMU" ||
         die "QEMU=$QEMU is version $version; $MIN_QEMU or newer is needed." "Leave QEMU unset and set-up gets one."

@@ -10,6 +10,7 @@ BOOTS=(
     "demo 4"
     "test 1"
     "test 4"
+    "test-attacks 4"
 )
 LOGS=$OUT/logs
 
@@ -38,7 +39,7 @@ run_checks() {
     logged "$log" "$SCRIPTS/check.sh" || status=$?
     failed=$(count_lines "$log" FAILED)
     ((status == 0 || failed > 0)) || failed=1
-    record checks "$(count_lines "$log" ok)" "$failed" 0
+    record checks "$(count_lines "$log" ok)" "$failed" "$(count_lines "$log" skipped)"
 }
 
 run_host() {
@@ -57,7 +58,7 @@ run_host() {
 run_boot() {
     local scenario=$1 cores=$2 console=$OUT/$1/console.log log=$LOGS/$1-$2.log status=0 passed failed skipped
     rm -f "$console" "$log"
-    SMP=$cores "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
+    SMP=$cores TIMEOUT=${TIMEOUT:-300} "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
     touch "$log"
     [[ -e $console ]] && tr -d '\r' <"$console" >"$log"
     grep --text --extended-regexp '^test \S+ \.\.\. ' "$log" || true
