@@ -2,6 +2,7 @@
 
 use tantalum_partition::{
     ffa::SMC,
+    mmu::{self, Attributes},
     println, probe,
     probe::{Fault, sysreg},
 };
@@ -28,36 +29,51 @@ pub enum Death {
     Sleep = 6,
     /// A stack pointer that points nowhere when a fault comes.
     NoStack = 7,
+    /// An endless chain of exceptions that the SPM sees nothing of.
+    Storm = 8,
 }
 
 /// An address that stage 1 does not map.
 const NOWHERE: u64 = 0x70_0000_0000;
-/// An address that stage 1 maps as executable nowhere and stage 2 does not map: secure memory beyond all partitions.
+/// An address that stage 2 does not map: just beyond secure memory. [`die`] has stage 1 map it, so that an access gets as far as stage 2: one that
+/// stage 1 stops never reaches the SPM, and an exception whose vector stage 1 does not map is only another endless loop.
 const UNMAPPED: u64 = 0x0f00_0000;
+/// How much of it is mapped in stage 1.
+const UNMAPPED_SIZE: usize = 0x1000;
+/// Vectors and a stack there.
+const UNMAPPED_VECTORS: u64 = UNMAPPED + 0x800;
 
 pub(crate) fn die(how: u64, name: &str) -> ! {
     println!("{name}: about to fail on purpose ({how})");
+    if let Ok(address) = usize::try_from(UNMAPPED) {
+        let mapped = mmu::map(address, address, UNMAPPED_SIZE, Attributes::Memory);
+        assert!(mapped.is_ok(), "stage 1 has no room for one more page");
+    }
     match how {
         0 => {
             let answer = SMC.abort();
             panic!("FFA_ABORT returned {:#x}", answer[0]);
         }
         2 => {
-            probe::break_vectors(UNMAPPED);
-            probe::jump(NOWHERE)
+            probe::break_vectors(UNMAPPED_VECTORS);
+            probe::jump(UNMAPPED)
         }
         3 => {
-            probe::break_vectors(NOWHERE);
+            probe::break_vectors(UNMAPPED_VECTORS);
             loop {
                 let _ = probe::read64(UNMAPPED);
             }
         }
         4 => probe::spin_forever(),
         5 => probe::jump(NOWHERE),
+        8 => {
+            probe::break_vectors(NOWHERE);
+            probe::jump(NOWHERE)
+        }
         6 => loop {
             tantalum_partition::arch::wait_for_interrupt();
         },
-        7 => probe::fault_without_stack(UNMAPPED, NOWHERE),
+        7 => probe::fault_without_stack(UNMAPPED, UNMAPPED_VECTORS),
         _ => panic!("told to panic ({how})"),
     }
 }

@@ -194,7 +194,12 @@ impl Agent {
     fn forward(&self, to: u64, words: &[u64], answer: &mut [u64; 14]) {
         let mut payload = [0; 5];
         payload.iter_mut().zip(words).for_each(|(slot, word)| *slot = *word);
-        match SMC.direct_req64(self.own_id, (to & 0xffff) as u16, payload) {
+        let mut result = SMC.direct_req64(self.own_id, (to & 0xffff) as u16, payload);
+        // Whoever asks lends its time: one that yields or is interrupted on its behalf is for it to run again.
+        while let Ok(Outcome::Yielded { partition, context } | Outcome::Interrupted { partition, context }) = result {
+            result = SMC.run(partition, context);
+        }
+        match result {
             Ok(Outcome::Response(response)) => {
                 answer
                     .iter_mut()

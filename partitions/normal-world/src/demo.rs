@@ -101,8 +101,8 @@ fn preempt(world: &World) -> Outcome {
     gic::enable(timer::INTERRUPT);
     timer::start(10);
     let answer = send(forward, Command::Spin.words(&[40]));
-    timer::stop();
     let _ = gic::take();
+    timer::stop();
     gic::disable(timer::INTERRUPT);
     let Ok(Answer::Interrupted { partition, context }) = answer else {
         fail!("expected FFA_INTERRUPT, got {answer:?}");
@@ -147,8 +147,8 @@ fn death(world: &World) -> Outcome {
     gic::enable(timer::INTERRUPT);
     timer::start(2000);
     let answer = send(attack, Command::Die.words(&[Death::JumpAway as u64]));
+    let _ = gic::take();
     timer::stop();
-    while gic::take().is_some() {}
     gic::disable(timer::INTERRUPT);
     match answer {
         Err(Error::Ffa(FfaError::Aborted)) => println!("    FFA_ERROR(ABORTED): attack was stopped"),

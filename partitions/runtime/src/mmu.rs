@@ -27,7 +27,7 @@ const BLOCK_SIZE: usize = 2 << 20;
 const GIGABYTE: usize = 1 << 30;
 const ENTRIES: usize = 512;
 /// Tables besides the root: one for the first gigabyte, the others for pages.
-const POOL: usize = 8;
+const POOL: usize = 16;
 
 const VALID: u64 = 1;
 const TABLE_OR_PAGE: u64 = 1 << 1;
@@ -173,11 +173,6 @@ pub fn map(va: usize, pa: usize, size: usize, attributes: Attributes) -> Result<
     if end > GIGABYTE * ENTRIES || (start < image.end && end > image.start) {
         return Err(OutOfTables);
     }
-    // Splitting the gigabyte that this code runs in would unmap it for a moment.
-    let root_entry = &ROOT.0[image.start / GIGABYTE % ENTRIES];
-    if start / GIGABYTE == image.start / GIGABYTE && root_entry.load(Ordering::Relaxed) & TABLE_OR_PAGE == 0 {
-        return Err(OutOfTables);
-    }
     while BUSY.swap(true, Ordering::Acquire) {
         core::hint::spin_loop();
     }
@@ -224,14 +219,13 @@ pub(crate) fn map_default() {
         let start = i * BLOCK_SIZE;
         entry.store(start as u64 | Attributes::Device.bits(), Ordering::Relaxed);
     }
-    // The image may share a block of 2 MiB with other partitions' memory or with devices: map it page by page.
-    if image.end <= GIGABYTE {
-        let mapped = map_pages(image.clone(), image.start, Attributes::Memory.bits());
-        assert!(
-            mapped.is_ok(),
-            "the image is larger than the translation tables allow for"
-        );
-    }
+    // The image may share a block of 2 MiB with other partitions' memory or with devices: map it page by page. That also makes tables of the blocks
+    // that it is in, so that no later call splits the block that it runs from.
+    let mapped = map_pages(image.clone(), image.start, Attributes::Memory.bits());
+    assert!(
+        mapped.is_ok(),
+        "the image is larger than the translation tables allow for"
+    );
 }
 
 /// Turns the MMU and the caches on with the tables that [`map_default`] made.

@@ -35,8 +35,8 @@ fn preempted(world: &World, spin: u64) -> Outcome<(u16, u16)> {
     gic::enable(timer::INTERRUPT);
     timer::start(5);
     let answer = send(forward, Command::Spin.words(&[spin]));
-    timer::stop();
     let taken = gic::take();
+    timer::stop();
     gic::disable(timer::INTERRUPT);
     match answer {
         Ok(Answer::Interrupted { partition, context }) => {
@@ -47,7 +47,11 @@ fn preempted(world: &World, spin: u64) -> Outcome<(u16, u16)> {
             );
             Ok((partition, context))
         }
-        other => fail!("a partition that spins for {spin} ms, timer after 5 ms: expected FFA_INTERRUPT, got {other:?}"),
+        other => fail!(
+            "a partition that spins for {spin} ms, timer after 5 ms: expected FFA_INTERRUPT and
+             interrupt {}, got {other:?} and {taken:?}",
+            timer::INTERRUPT
+        ),
     }
 }
 
@@ -140,8 +144,8 @@ fn chain_is_preempted_and_resumed(world: &World) -> Outcome {
     gic::enable(timer::INTERRUPT);
     timer::start(5);
     let mut answer = send(forward, Command::Forward.words(&words));
-    timer::stop();
     let _ = gic::take();
+    timer::stop();
     gic::disable(timer::INTERRUPT);
     let Ok(Answer::Interrupted { partition, .. }) = answer else {
         fail!("a chain whose last partition is interrupted: expected FFA_INTERRUPT, got {answer:?}");

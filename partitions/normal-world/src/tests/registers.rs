@@ -86,8 +86,8 @@ fn normal_worlds_survive_an_interruption(world: &World) -> Outcome {
         gic::enable(timer::INTERRUPT);
         timer::start(5);
         let answer = send(forward, Command::Spin.words(&[20]));
-        timer::stop();
         let _ = gic::take();
+        timer::stop();
         gic::disable(timer::INTERRUPT);
         finish(answer, "a partition that is interrupted").map(|_| ())
     })

@@ -11,7 +11,7 @@ use tantalum_partition::{
 use super::tests;
 use crate::{
     report::{Outcome, Verdict, check, expect_eq},
-    talk::{command, expect_alive, finish, send},
+    talk::{FEATURES, command, expect_alive, finish, send, smc},
     world::World,
 };
 
@@ -22,8 +22,10 @@ tests! { "simd":
     normal_worlds_values_do_not_show_in_partitions,
     partitions_keep_their_own,
     partitions_keep_their_own_when_the_normal_world_writes,
+    sve_registers_survive_a_call_that_reaches_no_partition,
     sve_registers_survive_a_partition_that_writes_simd,
     sve_registers_survive_an_interruption,
+    streaming_mode_survives_a_call_that_reaches_no_partition,
     streaming_mode_survives_a_partition_that_writes_simd,
 }
 
@@ -62,8 +64,8 @@ fn interrupted(world: &World) -> Outcome {
     gic::enable(timer::INTERRUPT);
     timer::start(5);
     let answer = send(forward, Command::Spin.words(&[20]));
-    timer::stop();
     let _ = gic::take();
+    timer::stop();
     gic::disable(timer::INTERRUPT);
     finish(answer, "a partition that is interrupted").map(|_| ())
 }
@@ -122,15 +124,16 @@ fn partitions_keep_their_own_when_the_normal_world_writes(world: &World) -> Outc
 }
 
 /// Too large for the stack.
-static SVE: TicketMutex<Option<(Sve, Sve)>> = TicketMutex::new(None);
+static SVE: TicketMutex<[Sve; 2]> = TicketMutex::new([Sve::ZERO; 2]);
 
 /// Runs `body` with a pattern in the SVE registers, `length` bytes of each, which must be there afterwards.
 fn sve_kept(seed: u64, length: usize, with_ffr: bool, body: impl FnOnce() -> Outcome) -> Outcome {
     let mut states = SVE.lock();
-    let (pattern, after) = states.insert((Sve::pattern(seed, length), Sve::pattern(0, 0)));
+    let [pattern, after] = &mut *states;
+    pattern.set_pattern(seed, length);
     pattern.write(with_ffr);
     let outcome = body();
-    *after = Sve::read(with_ffr);
+    after.read(with_ffr);
     outcome?;
     let mask = if with_ffr { u64::MAX } else { !(1 << 48) };
     let difference = after.difference(pattern) & mask;
@@ -142,14 +145,29 @@ fn sve_kept(seed: u64, length: usize, with_ffr: bool, body: impl FnOnce() -> Out
     Ok(())
 }
 
-fn sve_registers_survive_a_partition_that_writes_simd(world: &World) -> Outcome {
+/// A call that the SPMC answers by itself.
+fn short_call() -> Outcome {
+    let _ = smc(&[FEATURES, FEATURES]);
+    Ok(())
+}
+
+/// The longest vector, in bytes, or no SVE.
+fn sve_length() -> Outcome<usize> {
     if !arch::has_sve() {
         return Err(Verdict::Skipped("no SVE"));
     }
-    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
     let length = longest_vector();
     check!(length >= 16, "vectors of 16 bytes or more, got {length}");
-    sve_kept(6, length, true, || {
+    Ok(length)
+}
+
+fn sve_registers_survive_a_call_that_reaches_no_partition(_: &World) -> Outcome {
+    sve_kept(5, sve_length()?, true, short_call)
+}
+
+fn sve_registers_survive_a_partition_that_writes_simd(world: &World) -> Outcome {
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    sve_kept(6, sve_length()?, true, || {
         command(echo, Command::SimdFill, &[0x6001])?;
         command(forward, Command::SimdFill, &[0x6002])?;
         Ok(())
@@ -160,35 +178,41 @@ fn sve_registers_survive_a_partition_that_writes_simd(world: &World) -> Outcome 
 }
 
 fn sve_registers_survive_an_interruption(world: &World) -> Outcome {
-    if !arch::has_sve() {
-        return Err(Verdict::Skipped("no SVE"));
-    }
-    let length = longest_vector();
-    sve_kept(7, length, true, || interrupted(world))
+    sve_kept(7, sve_length()?, true, || interrupted(world))
 }
 
-fn streaming_mode_survives_a_partition_that_writes_simd(world: &World) -> Outcome {
+/// Runs `body` in streaming mode, with patterns in Z, P and ZA that must be there afterwards.
+fn streaming_kept(seed: u64, body: impl FnOnce() -> Outcome) -> Outcome {
     if !arch::has_sme() {
         return Err(Verdict::Skipped("no SME"));
     }
-    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
     let length = Streaming::start();
-    Streaming::fill_array(8, length);
-    let outcome = sve_kept(8, length, false, || {
-        command(echo, Command::SimdFill, &[0x8001])?;
-        command(forward, Command::SimdFill, &[0x8002])?;
-        Ok(())
-    });
+    Streaming::fill_array(seed, length);
+    let outcome = sve_kept(seed, length, false, body);
     let svcr = Streaming::svcr();
     let damaged = if svcr & 2 == 0 {
         length
     } else {
-        Streaming::damaged_rows(8, length)
+        Streaming::damaged_rows(seed, length)
     };
     Streaming::stop();
     outcome?;
     expect_eq!(svcr, 3, "SVCR, streaming mode and ZA on");
     expect_eq!(damaged, 0, "how many rows of ZA changed");
+    Ok(())
+}
+
+fn streaming_mode_survives_a_call_that_reaches_no_partition(_: &World) -> Outcome {
+    streaming_kept(9, short_call)
+}
+
+fn streaming_mode_survives_a_partition_that_writes_simd(world: &World) -> Outcome {
+    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    streaming_kept(8, || {
+        command(echo, Command::SimdFill, &[0x8001])?;
+        command(forward, Command::SimdFill, &[0x8002])?;
+        Ok(())
+    })?;
     let mask = command(echo, Command::SimdCheck, &[0x8001])?[0];
     expect_eq!(mask, 0, "the mask of the partition's registers that changed");
     Ok(())

@@ -155,10 +155,15 @@ pub struct Sve {
 }
 
 impl Sve {
-    /// Values that depend on `seed`, for vectors of `length` bytes. The last of the predicates is FFR, which holds a prefix of ones as FFR must.
-    #[must_use]
-    pub fn pattern(seed: u64, length: usize) -> Self {
-        let mut state = Self::zero();
+    /// All zero. The structure is too large for the stack: make it a static.
+    pub const ZERO: Self = Self {
+        z: [[0; LONGEST]; VECTORS],
+        p: [[0; LONGEST / 8]; 17],
+    };
+
+    /// Takes on values that depend on `seed`, for vectors of `length` bytes. The last of the predicates is FFR, which holds a prefix of ones as FFR
+    /// must.
+    pub fn set_pattern(&mut self, seed: u64, length: usize) {
         let mut value = seed;
         let mut byte = || {
             value = value
@@ -166,35 +171,27 @@ impl Sve {
                 .wrapping_add(1_442_695_040_888_963_407);
             ((value >> 56) & 0xff) as u8
         };
-        state
-            .z
+        self.z.iter_mut().for_each(|z| z.fill(0));
+        self.p.iter_mut().for_each(|p| p.fill(0));
+        self.z
             .iter_mut()
             .for_each(|z| z[..length].iter_mut().for_each(|b| *b = byte()));
-        state.p[..16]
+        self.p[..16]
             .iter_mut()
             .for_each(|p| p[..length / 8].iter_mut().for_each(|b| *b = byte()));
-        state.p[16][..length / 16].fill(0xff);
-        state
+        self.p[16][..length / 16].fill(0xff);
     }
 
-    const fn zero() -> Self {
-        Self {
-            z: [[0; LONGEST]; VECTORS],
-            p: [[0; LONGEST / 8]; 17],
-        }
-    }
-
-    /// What the registers hold now. Without `with_ffr` FFR is left alone, as streaming mode needs.
-    #[must_use]
-    pub fn read(with_ffr: bool) -> Self {
-        let mut state = Self::zero();
+    /// Takes on what the registers hold now. Without `with_ffr` FFR is left alone, as streaming mode needs.
+    pub fn read(&mut self, with_ffr: bool) {
+        self.z.iter_mut().for_each(|z| z.fill(0));
+        self.p.iter_mut().for_each(|p| p.fill(0));
         enable();
         // SAFETY: `read_sve` writes into the slots of the structure, none longer than the longest vector.
         unsafe {
-            asm!("bl {}", sym read_sve, inout("x0") &raw mut state => _, inout("x1") u64::from(with_ffr) => _,
+            asm!("bl {}", sym read_sve, inout("x0") &raw mut *self => _, inout("x1") u64::from(with_ffr) => _,
                 clobber_abi("C"));
         }
-        state
     }
 
     /// Puts the values in the registers. Without `with_ffr` FFR is left alone, as streaming mode needs.
