@@ -46,7 +46,9 @@ pub fn early<P: Platform>() {
     console::initialise(P::UART);
     let level = sysreg::current_el::read() >> 2 & 3;
     if level != 2 {
-        early_failure(format_args!("entered at EL{level}, needs S-EL2: build TF-A with SPMD_SPM_AT_SEL2=1"));
+        early_failure(format_args!(
+            "entered at EL{level}, needs S-EL2: build TF-A with SPMD_SPM_AT_SEL2=1"
+        ));
     }
     // SAFETY: the vectors are those of this image. There is no Core yet.
     unsafe {
@@ -89,7 +91,11 @@ impl fmt::Display for Failure {
             Self::ManifestUnreadable(at) => write!(f, "manifest: the memory at {at:#x} can't be read"),
             Self::Policy(error) => write!(f, "{error}"),
             Self::BootPeNotNamed(mpidr) => {
-                write!(f, "manifest: /cpus does not name the PE that boots (MPIDR {:#x})", mpidr & AFFINITY)
+                write!(
+                    f,
+                    "manifest: /cpus does not name the PE that boots (MPIDR {:#x})",
+                    mpidr & AFFINITY
+                )
             }
             Self::TooManyPes(count) => write!(f, "manifest: /cpus names {count} PEs, {} fit", layout::MAX_PES),
             Self::OutOfMemory(what) => write!(f, "the SPMC's memory has no room left for {what}"),
@@ -126,12 +132,20 @@ fn start<P: Platform>(
     // No partition runs until the policy has said how large their address spaces are.
     core.take_over(IpaSize::Bits39);
 
+    #[cfg(feature = "selftest")]
+    crate::selftest::run(&mut core);
+
     let manifest = read_manifest(&mut core, manifest_at)?;
     let mpidr = sysreg::mpidr_el1::read();
     let window = layout::window();
     let spmc_memory = PageRange::from_bytes(PhysAddr::new(window.start as u64), window.len() as u64)
         .map_err(|_| Failure::OutOfMemory("itself"))?;
-    let config = BootConfig { manifest: &manifest, spmc_memory, boot_mpidr: mpidr, heap_bytes: pages::usage().available * layout::PAGE / 2 };
+    let config = BootConfig {
+        manifest: &manifest,
+        spmc_memory,
+        boot_mpidr: mpidr,
+        heap_bytes: pages::usage().available * layout::PAGE / 2,
+    };
     let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
     drop(manifest);
 
@@ -151,14 +165,18 @@ fn new_core(index: usize, features: &Features, foreign: usize) -> Result<Core, F
 fn read_manifest(core: &mut Core, at: u64) -> Result<Vec<u8>, Failure> {
     let mut header = [0; HEADER];
     let address = PhysAddr::new(at);
-    core.window.read(World::Secure, address, &mut header).map_err(|_| Failure::ManifestUnreadable(at))?;
+    core.window
+        .read(World::Secure, address, &mut header)
+        .map_err(|_| Failure::ManifestUnreadable(at))?;
     let [magic @ .., a, b, c, d] = header;
     let bytes = u32::from_be_bytes([a, b, c, d]) as usize;
     if magic != MAGIC || !(HEADER..=MANIFEST_MAX).contains(&bytes) {
         return Err(Failure::NoManifest(at));
     }
     let mut manifest = vec![0; bytes];
-    core.window.read(World::Secure, address, &mut manifest).map_err(|_| Failure::ManifestUnreadable(at))?;
+    core.window
+        .read(World::Secure, address, &mut manifest)
+        .map_err(|_| Failure::ManifestUnreadable(at))?;
     Ok(manifest)
 }
 
@@ -190,7 +208,11 @@ fn processors(
             None => new_core(index + 1, &features, foreign)?,
         };
         let processor = Processor::leak(core, policy, spmc);
-        secondaries.push(Secondary { affinity, stack: 0, argument: (&raw mut *processor).expose_provenance() as u64 });
+        secondaries.push(Secondary {
+            affinity,
+            stack: 0,
+            argument: (&raw mut *processor).expose_provenance() as u64,
+        });
         if is_boot {
             boot = Some(processor);
         }
@@ -198,7 +220,11 @@ fn processors(
     let boot = boot.ok_or(Failure::BootPeNotNamed(boot_affinity))?;
     // Stacks last: their memory must not come between two growths of the heap.
     for (index, secondary) in secondaries.iter_mut().enumerate() {
-        secondary.stack = if secondary.affinity == boot_affinity { boot_stack() } else { map_stack(stage1, index)? };
+        secondary.stack = if secondary.affinity == boot_affinity {
+            boot_stack()
+        } else {
+            map_stack(stage1, index)?
+        };
     }
     entry::publish(secondaries.leak());
     Ok(boot)
@@ -212,7 +238,10 @@ fn boot_stack() -> u64 {
 /// Makes a stack for the PE with `index`. Returns its initial stack pointer.
 fn map_stack(stage1: &mut Stage1, index: usize) -> Result<u64, Failure> {
     let memory = pages::take(layout::STACK_BYTES).ok_or(Failure::OutOfMemory("stacks"))?;
-    stage1.map_stack(index, memory).map(|top| top as u64).map_err(Failure::Translation)
+    stage1
+        .map_stack(index, memory)
+        .map(|top| top as u64)
+        .map_err(Failure::Translation)
 }
 
 /// Tells EL3 where the other PEs enter. Without it they enter at the image's start, which copes with it.

@@ -29,8 +29,12 @@ pub struct Translation {
 }
 
 /// Registers of the SPMC's own translation, the same on all PEs.
-pub static TRANSLATION: Translation =
-    Translation { mair: AtomicU64::new(0), tcr: AtomicU64::new(0), ttbr0: AtomicU64::new(0), sctlr: AtomicU64::new(0) };
+pub static TRANSLATION: Translation = Translation {
+    mair: AtomicU64::new(0),
+    tcr: AtomicU64::new(0),
+    ttbr0: AtomicU64::new(0),
+    sctlr: AtomicU64::new(0),
+};
 
 /// What a secondary PE looks up by its affinity.
 #[repr(C)]
@@ -55,7 +59,10 @@ pub struct Secondaries {
 }
 
 /// All PEs that may enter, the boot PE among them.
-pub static SECONDARIES: Secondaries = Secondaries { first: AtomicU64::new(0), count: AtomicU64::new(0) };
+pub static SECONDARIES: Secondaries = Secondaries {
+    first: AtomicU64::new(0),
+    count: AtomicU64::new(0),
+};
 
 /// 1 from when the boot PE has entered. In `.data`: it is set before `.bss` is cleared, and stays.
 #[unsafe(link_section = ".data")]
@@ -232,7 +239,10 @@ _start:
     ffa_error = const FFA_ERROR,
     code = const INVALID_PARAMETERS,
 );
-const _: () = assert!(AFFINITY == 0xff_00ff_ffff, "the entry code has this mask in two instructions");
+const _: () = assert!(
+    AFFINITY == 0xff_00ff_ffff,
+    "the entry code has this mask in two instructions"
+);
 
 unsafe extern "C" {
     /// Where PEs other than the boot PE enter, each time that they are turned on.
@@ -254,7 +264,9 @@ pub fn clean(start: usize, bytes: usize) {
 
 /// Lets the PEs of `secondaries` enter.
 pub fn publish(secondaries: &'static [Secondary]) {
-    SECONDARIES.first.store(secondaries.as_ptr().addr() as u64, Ordering::Relaxed);
+    SECONDARIES
+        .first
+        .store(secondaries.as_ptr().addr() as u64, Ordering::Relaxed);
     SECONDARIES.count.store(secondaries.len() as u64, Ordering::Relaxed);
     clean(secondaries.as_ptr().addr(), size_of_val(secondaries));
     // The variables that the entry code reads lie in .data and .bss.

@@ -110,7 +110,9 @@ impl Window {
             self.map(world, at - offset, pages, &access);
             let done = self.perform(offset, piece, &access);
             self.unmap(pages);
-            done.map_err(|copy::Fault| MemoryFault { at: PhysAddr::new(at as u64) })?;
+            done.map_err(|copy::Fault| MemoryFault {
+                at: PhysAddr::new(at as u64),
+            })?;
             at += piece;
             if let Access::Read(ours) | Access::Write(ours) = &mut access {
                 *ours += piece;

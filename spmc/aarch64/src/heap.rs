@@ -21,7 +21,10 @@ struct BootHeap {
 }
 
 #[global_allocator]
-static HEAP: BootHeap = BootHeap { heap: Mutex::new(Heap::empty()), sealed: AtomicBool::new(false) };
+static HEAP: BootHeap = BootHeap {
+    heap: Mutex::new(Heap::empty()),
+    sealed: AtomicBool::new(false),
+};
 
 // SAFETY: memory comes from the page pool, which gives each page out once; `Heap` hands out disjoint blocks of it that
 // satisfy the layout, under a lock.
@@ -50,7 +53,11 @@ unsafe impl GlobalAlloc for BootHeap {
 
 /// Makes room for one block of `layout`.
 fn grow(heap: &mut Heap, layout: Layout) -> Option<()> {
-    let bytes = layout.size().checked_add(layout.align())?.checked_add(64)?.checked_next_multiple_of(STEP)?;
+    let bytes = layout
+        .size()
+        .checked_add(layout.align())?
+        .checked_add(64)?
+        .checked_next_multiple_of(STEP)?;
     let start = pages::take(bytes)?;
     if heap.size() == 0 {
         // SAFETY: the pages are the heap's from now on, mapped read-write.

@@ -31,6 +31,8 @@ pub mod pages;
 pub mod panic;
 pub mod pe;
 pub mod run;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 pub mod simd;
 pub mod stage1;
 pub mod sysreg;

@@ -82,15 +82,27 @@ impl Machine for Core {
             // Stage 1 and 2 entries of the VMID on all PEs: an entry may combine both stages, so that invalidating by
             // IPA alone leaves it usable.
             // SAFETY: TLB invalidation only makes later accesses walk the tables again.
-            unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+            unsafe {
+                asm!(
+                    "dsb ishst",
+                    "tlbi vmalls12e1is",
+                    "dsb ish",
+                    "isb",
+                    options(nostack, preserves_flags)
+                )
+            };
         });
     }
 
     fn id_register(&mut self, register: SystemRegister) -> u64 {
         match register {
-            SystemRegister { op0: 3, op1: 0, crn: 0, crm: crm @ 1..=7, op2: op2 @ 0..=7 } => {
-                read_id_register(usize::from(crm - 1) * 8 + usize::from(op2))
-            }
+            SystemRegister {
+                op0: 3,
+                op1: 0,
+                crn: 0,
+                crm: crm @ 1..=7,
+                op2: op2 @ 0..=7,
+            } => read_id_register(usize::from(crm - 1) * 8 + usize::from(op2)),
             _ => 0,
         }
     }

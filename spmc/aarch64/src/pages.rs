@@ -33,7 +33,12 @@ struct Pool {
     freed_count: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { low: 0, high: 0, freed: 0, freed_count: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    low: 0,
+    high: 0,
+    freed: 0,
+    freed_count: 0,
+});
 
 /// [`Pool::high`], for [`is_table`]. Only ever decreases, once it is set.
 static TABLES_START: AtomicUsize = AtomicUsize::new(usize::MAX);

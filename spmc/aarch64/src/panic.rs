@@ -44,7 +44,9 @@ fn elr() -> u64 {
 /// Reports, and serves the PE no longer: whatever the normal world asks of it gets FFA_ERROR with ABORTED.
 fn stop(what: fmt::Arguments<'_>) -> ! {
     let affinity = sysreg::mpidr_el1::read() & AFFINITY;
-    console::print(format_args!("\ntantalum: BUG on PE {affinity:#x}, which stops: {what}\n"));
+    console::print(format_args!(
+        "\ntantalum: BUG on PE {affinity:#x}, which stops: {what}\n"
+    ));
     let core: *mut Core = ptr::with_exposed_provenance_mut(sysreg::tpidr_el2::read() as usize);
     // SAFETY: TPIDR_EL2 is 0 or the address of this PE's Core, which lives for ever; whoever had a reference to it will
     // not run again.

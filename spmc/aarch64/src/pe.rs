@@ -1,7 +1,7 @@
 //! What the machine layer keeps for each PE, and the switch between contexts and worlds.
 #![expect(unsafe_code, reason = "writes the registers that belong to a context")]
 
-use core::mem::offset_of;
+use core::{arch::asm, mem::offset_of};
 
 use tantalum_core::{
     context::{Context, El1Registers, Stage2Roots},
@@ -21,6 +21,14 @@ use crate::{
 
 /// Exception class of a trapped FP instruction.
 const EC_FP: u64 = 0x07;
+
+/// Exception classes of aborts of a partition.
+const EC_INSTRUCTION_ABORT: u64 = 0x20;
+const EC_DATA_ABORT: u64 = 0x24;
+/// `ESR_EL2.ISS.S1PTW`: the fault was in a walk of the partition's own tables.
+const ESR_S1PTW: u64 = 1 << 7;
+/// `HPFAR_EL2.NS`.
+const HPFAR_NS: u64 = 1 << 63;
 
 /// Bytes of the stack for a report after a stack overflow.
 const EMERGENCY_STACK_BYTES: usize = 3072;
@@ -75,7 +83,41 @@ const TICKETS: u64 = 1 << 56;
 /// `VTTBR_EL2` and `VSTTBR_EL2` for roots. `CnP` is 0: PEs do not share TLB entries.
 #[inline]
 fn translation_registers(roots: &Stage2Roots) -> (u64, u64) {
-    (u64::from(roots.vmid) << 48 | roots.non_secure.as_u64(), roots.secure.as_u64())
+    (
+        u64::from(roots.vmid) << 48 | roots.non_secure.as_u64(),
+        roots.secure.as_u64(),
+    )
+}
+
+/// What is known about a synchronous exception.
+#[inline]
+fn synchronous(esr: u64) -> Exit {
+    let far = sysreg::far_el2::read();
+    let mut hpfar = sysreg::hpfar_el2::read();
+    if matches!(esr >> 26 & 0x3f, EC_INSTRUCTION_ABORT | EC_DATA_ABORT)
+        && esr & ESR_S1PTW == 0
+        && let Some(non_secure) = output_is_non_secure(far)
+    {
+        hpfar = hpfar & !HPFAR_NS | if non_secure { HPFAR_NS } else { 0 };
+    }
+    Exit::Synchronous { esr, far, hpfar }
+}
+
+/// Which IPA space stage 1 of the live context translates `address` to; `None` where it does not. `HPFAR_EL2.NS` should
+/// say so, but QEMU (10.0) has it the wrong way round.
+#[cold]
+fn output_is_non_secure(address: u64) -> Option<bool> {
+    const FAILED: u64 = 1 << 0;
+    const NS: u64 = 1 << 9;
+    let own = sysreg::par_el1::read();
+    // SAFETY: translates an address by EL1's tables into PAR_EL1, which is put back.
+    let result = unsafe {
+        asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags));
+        let result = sysreg::par_el1::read();
+        sysreg::par_el1::write(own);
+        result
+    };
+    (result & FAILED == 0).then_some(result & NS != 0)
 }
 
 impl Core {
@@ -137,11 +179,15 @@ impl Core {
                         self.simd.load(&context.simd);
                         continue;
                     }
-                    return Exit::Synchronous { esr, far: sysreg::far_el2::read(), hpfar: sysreg::hpfar_el2::read() };
+                    return synchronous(esr);
                 }
                 Reason::Irq => return Exit::Irq,
                 Reason::Fiq => return Exit::Fiq,
-                Reason::SError | Reason::Unknown => return Exit::SError { esr: sysreg::esr_el2::read() },
+                Reason::SError | Reason::Unknown => {
+                    return Exit::SError {
+                        esr: sysreg::esr_el2::read(),
+                    };
+                }
             }
         }
     }
@@ -232,7 +278,11 @@ impl Core {
             // SAFETY: only the pending virtual interrupts differ.
             unsafe { sysreg::hcr_el2::write(hcr) };
         }
-        let pmr = if context.mask_ns_interrupts { gic::PRIORITY_SECURE } else { gic::PRIORITY_ALL };
+        let pmr = if context.mask_ns_interrupts {
+            gic::PRIORITY_SECURE
+        } else {
+            gic::PRIORITY_ALL
+        };
         if pmr != self.pmr {
             self.pmr = pmr;
             // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.

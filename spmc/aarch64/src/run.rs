@@ -34,7 +34,10 @@ impl Processor {
         loop {
             event = match self.spmc.handle(&mut self.policy, &mut self.core, event) {
                 Action::Run => {
-                    let context = self.policy.running_context().expect("the policy names the context to run");
+                    let context = self
+                        .policy
+                        .running_context()
+                        .expect("the policy names the context to run");
                     Event::Exit(self.core.run(context))
                 }
                 Action::NormalWorld => {

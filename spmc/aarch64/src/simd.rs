@@ -24,11 +24,7 @@ use core::arch::global_asm;
 
 use tantalum_core::context::SimdRegisters;
 
-use crate::{
-    control::cptr,
-    features::Features,
-    sysreg,
-};
+use crate::{control::cptr, features::Features, sysreg};
 
 /// Longest vector of the architecture.
 const VECTOR_BYTES: usize = 256;
@@ -152,7 +148,11 @@ impl Simd {
     /// The state of a PE that has come up. Allocates.
     #[must_use]
     pub fn new(features: &Features) -> Self {
-        let bytes = if features.sve || features.sme { SCALABLE_BYTES } else { FIXED_BYTES };
+        let bytes = if features.sve || features.sme {
+            SCALABLE_BYTES
+        } else {
+            FIXED_BYTES
+        };
         Self {
             features: *features,
             closed: cptr(features),
@@ -242,7 +242,11 @@ impl Simd {
             }
         }
         sysreg::isb();
-        if streaming { self.features.fa64 } else { self.features.sve }
+        if streaming {
+            self.features.fa64
+        } else {
+            self.features.sve
+        }
     }
 
     /// Vector lengths as the normal world has them.

@@ -51,14 +51,18 @@ const SCTLR: u64 = {
     RES1 | M | C | SA | I | WXN
 };
 
-const COMMON: El23Attributes =
-    El23Attributes::VALID.union(El23Attributes::ACCESSED).union(El23Attributes::USER_RES1);
-const NORMAL: El23Attributes =
-    COMMON.union(El23Attributes::ATTRIBUTE_INDEX_0).union(El23Attributes::INNER_SHAREABLE);
+const COMMON: El23Attributes = El23Attributes::VALID
+    .union(El23Attributes::ACCESSED)
+    .union(El23Attributes::USER_RES1);
+const NORMAL: El23Attributes = COMMON
+    .union(El23Attributes::ATTRIBUTE_INDEX_0)
+    .union(El23Attributes::INNER_SHAREABLE);
 const CODE: El23Attributes = NORMAL.union(El23Attributes::READ_ONLY);
 const CONSTANTS: El23Attributes = CODE.union(El23Attributes::XN);
 const DATA: El23Attributes = NORMAL.union(El23Attributes::XN);
-const DEVICE: El23Attributes = COMMON.union(El23Attributes::ATTRIBUTE_INDEX_1).union(El23Attributes::XN);
+const DEVICE: El23Attributes = COMMON
+    .union(El23Attributes::ATTRIBUTE_INDEX_1)
+    .union(El23Attributes::XN);
 
 /// Bits of a page descriptor for foreign memory.
 pub mod foreign {
@@ -113,8 +117,12 @@ impl Stage1 {
     /// # Errors
     /// When the platform's addresses can't be mapped.
     pub fn new(uart: usize) -> Result<Self, MapError> {
-        let tables = Tables { next: layout::boot_tables().start };
-        let mut this = Self { mapping: Mapping::new(tables, ROOT_LEVEL, El2) };
+        let tables = Tables {
+            next: layout::boot_tables().start,
+        };
+        let mut this = Self {
+            mapping: Mapping::new(tables, ROOT_LEVEL, El2),
+        };
         this.map(layout::text(), layout::text().start, CODE)?;
         this.map(layout::read_only(), layout::read_only().start, CONSTANTS)?;
         this.map(layout::data(), layout::data().start, DATA)?;
@@ -128,14 +136,21 @@ impl Stage1 {
     fn map(&mut self, range: Range<usize>, to: usize, attributes: El23Attributes) -> Result<(), MapError> {
         let region = MemoryRegion::new(range.start, range.end);
         // No contiguous hint: the break-before-make rules for it are not worth what it saves.
-        self.mapping.map_range(&region, PhysicalAddress(to), attributes, Constraints::NO_CONTIGUOUS_HINT)
+        self.mapping.map_range(
+            &region,
+            PhysicalAddress(to),
+            attributes,
+            Constraints::NO_CONTIGUOUS_HINT,
+        )
     }
 
     /// Says what [`crate::entry`] has to write to turn the MMU on.
     pub fn publish(&self, features: &Features) {
         TRANSLATION.mair.store(MAIR, Ordering::Relaxed);
         TRANSLATION.tcr.store(TCR | features.pa_range << 16, Ordering::Relaxed);
-        TRANSLATION.ttbr0.store(self.mapping.root_address().0 as u64, Ordering::Relaxed);
+        TRANSLATION
+            .ttbr0
+            .store(self.mapping.root_address().0 as u64, Ordering::Relaxed);
         TRANSLATION.sctlr.store(SCTLR, Ordering::Relaxed);
     }
 

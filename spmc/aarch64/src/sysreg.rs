@@ -73,6 +73,8 @@ system_registers! {
     far_el2 = "far_el2";
     /// Fault IPA.
     hpfar_el2 = "hpfar_el2";
+    /// Result of an address translation.
+    par_el1 = "par_el1";
     /// Hypervisor configuration.
     hcr_el2 = "hcr_el2";
     /// AArch32 traps.
