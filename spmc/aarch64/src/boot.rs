@@ -276,7 +276,10 @@ fn figures(entered_at: u64) {
 }
 
 /// A PE that was turned on, with the MMU on. `processor` is what [`entry::Secondary::argument`] says.
-pub extern "C" fn secondary(processor: *mut Processor) -> ! {
+///
+/// # Safety
+/// `processor` must be that.
+pub unsafe extern "C" fn secondary(processor: *mut Processor) -> ! {
     // SAFETY: the entry code hands over the address that `processors` has put there for this PE, of a Processor that
     // lives for ever. Whoever had a reference to it ran on this PE before it was turned off, and will not run again.
     let processor = unsafe { &mut *processor };

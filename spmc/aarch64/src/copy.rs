@@ -116,7 +116,7 @@ pub unsafe fn copy(to: usize, from: usize, bytes: usize) -> Result<(), Fault> {
 /// The memory must be the caller's to overwrite, Normal memory, with no Rust reference to it.
 #[inline]
 pub unsafe fn zero(start: usize, bytes: usize) -> Result<(), Fault> {
-    debug_assert!(bytes != 0 && (start | bytes) % crate::layout::PAGE == 0);
+    debug_assert!(bytes != 0 && (start | bytes).is_multiple_of(crate::layout::PAGE));
     // SAFETY: the caller's promise; faults are recovered from.
     match unsafe { tantalum_zero(start, bytes) } {
         0 => Ok(()),

@@ -4,7 +4,6 @@ use crate::sysreg;
 
 /// What a PE has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an extension of its own")]
 pub struct Features {
     /// Scalable vectors.
     pub sve: bool,

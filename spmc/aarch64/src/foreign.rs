@@ -99,7 +99,7 @@ impl Window {
     }
 
     /// Goes through a range, a window's size at a time.
-    fn each_piece(&mut self, world: World, start: PhysAddr, bytes: usize, access: Access) -> Result<(), MemoryFault> {
+    fn each_piece(&self, world: World, start: PhysAddr, bytes: usize, access: Access) -> Result<(), MemoryFault> {
         let mut at = self.check(start, bytes)?;
         let end = at + bytes;
         let mut access = access;
@@ -133,7 +133,7 @@ impl Window {
         Ok(at)
     }
 
-    fn map(&mut self, world: World, page: usize, pages: usize, access: &Access) {
+    fn map(&self, world: World, page: usize, pages: usize, access: &Access) {
         let permission = match access {
             Access::Read(_) => foreign::READ,
             Access::Write(_) | Access::Zero | Access::Clean => foreign::WRITE,
@@ -149,7 +149,7 @@ impl Window {
         sysreg::isb();
     }
 
-    fn unmap(&mut self, pages: usize) {
+    fn unmap(&self, pages: usize) {
         for index in 0..pages {
             self.set(index, 0);
         }
@@ -165,7 +165,7 @@ impl Window {
 
     /// Writes a descriptor of the window.
     #[inline]
-    fn set(&mut self, index: usize, value: u64) {
+    fn set(&self, index: usize, value: u64) {
         debug_assert!(index < PAGES);
         let descriptor: *const AtomicU64 = ptr::with_exposed_provenance(self.descriptors + 8 * index);
         // SAFETY: the descriptor is in the table of windows, which is never freed; this one is the PE's alone.
@@ -173,7 +173,7 @@ impl Window {
     }
 
     /// Accesses what is mapped.
-    fn perform(&mut self, offset: usize, bytes: usize, access: &Access) -> Result<(), copy::Fault> {
+    fn perform(&self, offset: usize, bytes: usize, access: &Access) -> Result<(), copy::Fault> {
         let foreign = self.start + offset;
         match *access {
             // SAFETY: the window maps at least `bytes` bytes from `foreign` on, for this PE only; ours is within the

@@ -36,6 +36,17 @@ unsafe extern "C" {
     safe static __boot_stack_start: u8;
 }
 
+/// A physical address as one of the SPMC's own, which has its memory at the same addresses.
+#[inline]
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "both have 64 bits on the only architecture there is"
+)]
+pub const fn address(physical: u64) -> usize {
+    physical as usize
+}
+
 /// All memory of the SPMC.
 #[inline]
 #[must_use]

@@ -14,7 +14,7 @@ use tantalum_core::{
 };
 use tantalum_stage2::{TableAddr, TableMemory};
 
-use crate::{console, el3, gic, pages, pe::Core, sysreg};
+use crate::{console, el3, gic, layout, pages, pe::Core, sysreg};
 
 /// A descriptor of a table page.
 ///
@@ -22,7 +22,7 @@ use crate::{console, el3, gic, pages, pe::Core, sysreg};
 /// When `table` is not a page of the pool: a bug of the policy.
 #[inline]
 fn descriptor(table: TableAddr, index: usize) -> &'static AtomicU64 {
-    let page = table.0 as usize;
+    let page = layout::address(table.0);
     assert!(pages::is_table(page), "{page:#x} is no table");
     let address: *const AtomicU64 = ptr::with_exposed_provenance(page + (index & 511) * 8);
     // SAFETY: the pool has given out this page for a table; tables are accessed through atomics only, and the pool
@@ -36,7 +36,7 @@ impl TableMemory for Core {
     }
 
     fn free_table(&mut self, table: TableAddr) {
-        pages::free_table(table.0 as usize);
+        pages::free_table(layout::address(table.0));
     }
 
     #[inline]
@@ -66,12 +66,12 @@ impl Machine for Core {
     }
 
     fn zero(&mut self, world: World, range: PageRange) -> Result<(), MemoryFault> {
-        self.window.zero(world, range.base(), range.bytes() as usize)
+        self.window.zero(world, range.base(), layout::address(range.bytes()))
     }
 
     fn synchronise_code(&mut self, world: World, range: PageRange) {
         // Memory that is not there needs no maintenance: whoever uses it will take the fault.
-        let _ = self.window.clean(world, range.base(), range.bytes() as usize);
+        let _ = self.window.clean(world, range.base(), layout::address(range.bytes()));
         // All of the instruction caches, since the partition will fetch through another virtual address.
         // SAFETY: invalidating instruction caches has no effect on what is executed.
         unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };

@@ -56,7 +56,7 @@ pub fn initialise() {
 #[inline]
 #[must_use]
 pub fn is_table(address: usize) -> bool {
-    address >= TABLES_START.load(Ordering::Relaxed) && address < layout::free().end && address % PAGE == 0
+    address >= TABLES_START.load(Ordering::Relaxed) && address < layout::free().end && address.is_multiple_of(PAGE)
 }
 
 /// A zeroed page for a table.

@@ -7,6 +7,7 @@ use crate::{
     console,
     el3::{self, FFA_INTERRUPT, FFA_NORMAL_WORLD_RESUME, code},
     entry::AFFINITY,
+    layout,
     pe::Core,
     sysreg,
 };
@@ -47,7 +48,7 @@ fn stop(what: fmt::Arguments<'_>) -> ! {
     console::print(format_args!(
         "\ntantalum: BUG on PE {affinity:#x}, which stops: {what}\n"
     ));
-    let core: *mut Core = ptr::with_exposed_provenance_mut(sysreg::tpidr_el2::read() as usize);
+    let core: *mut Core = ptr::with_exposed_provenance_mut(layout::address(sysreg::tpidr_el2::read()));
     // SAFETY: TPIDR_EL2 is 0 or the address of this PE's Core, which lives for ever; whoever had a reference to it will
     // not run again.
     if let Some(core) = unsafe { core.as_mut() } {

@@ -255,7 +255,7 @@ impl Bench {
         self.one.destroy(core);
         self.other.destroy(core);
         for page in self.pages {
-            pages::free_table(page as usize);
+            pages::free_table(layout::address(page));
         }
     }
 }
@@ -288,7 +288,7 @@ fn foreign_faults_are_survived(core: &mut Core) -> Outcome {
 /// The block moves, against the obvious loops.
 fn block_moves_are_right() -> Outcome {
     const LENGTH: usize = 96;
-    let pattern = |index: usize| (index * 7 + 1) as u8;
+    let pattern = |index: usize| u8::try_from((index * 7 + 1) % 256).unwrap_or(0);
     for to in 0..17 {
         for from in 0..17 {
             for bytes in 0..LENGTH - 17 {
