@@ -22,6 +22,7 @@ use crate::{
         system,
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    sort::sort_by_key,
     vcpu::{Slot, State},
 };
 
@@ -140,7 +141,7 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
         device: true,
     }));
     // The narrowest is looked at first when an address is explained.
-    regions.sort_by_key(|region| region.range.pages());
+    sort_by_key(&mut regions, |region| region.range.pages());
     Some(regions)
 }
 

@@ -16,6 +16,7 @@ use crate::{
     machine::Machine,
     manifest::{Diagnostic, Report, Severity, SpmcManifest, spmc::Mpidr, system},
     partition::Partition,
+    sort::sort_by_key,
     spmc::Spmc,
 };
 
@@ -86,7 +87,7 @@ pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spm
 /// Affinities in ascending order: a PE's place is its linear index, as TF-A numbers PEs.
 fn cpus(manifest: &SpmcManifest, config: &BootConfig<'_>) -> Result<Vec<Mpidr>, BootError> {
     let mut cpus = manifest.cpus.clone();
-    cpus.sort_unstable();
+    sort_by_key(&mut cpus, |cpu| *cpu);
     let boot = Mpidr::from_register(config.boot_mpidr);
     if cpus.contains(&boot) { Ok(cpus) } else { Err(BootError::BootCpuUnknown(boot.as_u64())) }
 }

@@ -102,7 +102,7 @@ pub fn check(
     reserved: &[Reserved],
     report: &mut Report,
 ) -> Vec<Partition> {
-    candidates.sort_by_key(|candidate| candidate.vm);
+    crate::sort::sort_by_key(&mut candidates, |candidate| candidate.vm);
     let mut system = System {
         spmc,
         reserved,
@@ -117,7 +117,9 @@ pub fn check(
         }
     }
     let mut accepted = system.accepted;
-    accepted.sort_by_key(|partition| (partition.manifest.boot_order.map_or(u32::MAX, u32::from), partition.vm));
+    crate::sort::sort_by_key(&mut accepted, |partition| {
+        (partition.manifest.boot_order.map_or(u32::MAX, u32::from), partition.vm)
+    });
     accepted
 }
 

@@ -418,7 +418,7 @@ impl Devices {
                     .map(|interrupt| (interrupt.id, region.name.as_str()))
             })
             .collect();
-        ids.sort_by_key(|(id, _)| *id);
+        crate::sort::sort_by_key(&mut ids, |(id, _)| *id);
         for pair in ids.windows(2) {
             if let [(first, _), (second, name)] = *pair
                 && first == second

@@ -230,7 +230,7 @@ fn check_memory(memory: &Memory<'_>, sink: &mut Sink<'_>) {
         );
     }
     let mut sorted: Vec<_> = memory.iter().collect();
-    sorted.sort_by_key(|(_, range)| range.range.base());
+    crate::sort::sort_by_key(&mut sorted, |(_, range)| range.range.base());
     let mut highest: Option<&MemoryRange> = None;
     for (path, range) in sorted {
         if let Some(other) = highest.filter(|other| other.range.overlaps(&range.range)) {

@@ -58,7 +58,7 @@ pub(super) fn read(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<VmEntry> {
             None => child.unknown(sink, &["vm1"]),
         }
     }
-    nodes.sort_by_key(|(number, _)| *number);
+    crate::sort::sort_by_key(&mut nodes, |(number, _)| *number);
     let mut entries = Vec::with_capacity(nodes.len());
     let mut previous = 0;
     for (number, node) in &nodes {
