@@ -31,7 +31,7 @@ const ISS_FNV: u64 = 1 << 10;
 
 /// Bytes of one entry of the vector table.
 const VECTOR_BYTES: u64 = 0x80;
-/// Faults in a row at one instruction and one address after which a context does not go on any more.
+/// Faults in a row at one instruction, at one address or without a return from the handler, after which a context does not go on any more.
 const MAX_REPEATS: u32 = 64;
 
 /// Faults that were delivered to a context since it was last given the PE.
@@ -41,7 +41,7 @@ pub struct FaultHistory {
     vector: u64,
     /// Program counter and address of the last fault.
     last: (u64, u64),
-    /// How often that has come in a row.
+    /// How often the instruction has faulted in a row, at that address or without a return from the handler.
     repeats: u32,
 }
 
@@ -82,7 +82,10 @@ impl FaultHistory {
         if ctx.el1.vbar == 0 && ctx.el1.sctlr & SCTLR_M == 0 {
             return Err(Undeliverable::NoVectors);
         }
-        let repeats = if self.last == (ctx.pc, address) { self.repeats.saturating_add(1) } else { 1 };
+        // A handler that itself faults, again and again, has not returned since: ELR_EL1 is still what it was given.
+        let (pc, at) = self.last;
+        let again = pc == ctx.pc && (at == address || ctx.el1.elr == pc);
+        let repeats = if again { self.repeats.saturating_add(1) } else { 1 };
         if repeats > MAX_REPEATS {
             return Err(Undeliverable::Livelock);
         }
