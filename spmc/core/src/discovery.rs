@@ -78,8 +78,8 @@ impl Spmc {
     /// FFA_PARTITION_INFO_GET_REGS: up to five descriptors of 24 bytes from a start index on.
     ///
     /// # Errors
-    /// `InvalidParameters` for a UUID that nobody has, or a start index past the end; `Retry` for a tag that we did not
-    /// hand out (we never do: the list does not change after boot).
+    /// `InvalidParameters` for a UUID that nobody has, or a start index past the end; `Retry` when the list has changed
+    /// since the tag was handed out.
     pub fn partition_info_get_regs(
         &self,
         instance: Instance<'_>,
@@ -91,7 +91,10 @@ impl Spmc {
         if x3 >> 32 != 0 {
             return Err(FfaError::InvalidParameters);
         }
-        if (x3 >> 16) & 0xffff != 0 {
+        let tag = self.information_tag();
+        // The first call of a series has no tag yet.
+        let asked_tag = (x3 >> 16) & 0xffff;
+        if asked_tag != tag && (start != 0 || asked_tag != 0) {
             return Err(FfaError::Retry);
         }
         let count = self.descriptors(instance, uuid).count();
@@ -107,11 +110,17 @@ impl Spmc {
             current = current.saturating_add(1);
         }
         let current = current.saturating_sub(1);
-        let metadata = (DESCRIPTOR_BYTES << 48) | ((current as u64) << 16) | last as u64;
+        let metadata = (DESCRIPTOR_BYTES << 48) | (tag << 32) | ((current as u64) << 16) | last as u64;
         for (register, value) in head.iter_mut().zip([abi::FFA_SUCCESS_64, 0, metadata]) {
             *register = value;
         }
         Ok(reply)
+    }
+
+    /// Changes whenever the list of partitions does: they only ever leave it.
+    fn information_tag(&self) -> u64 {
+        let stopped = self.partitions.iter().filter(|partition| partition.is_stopped()).count();
+        u64::try_from(stopped).unwrap_or(u64::MAX) & 0xffff
     }
 
     /// Descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers each.
