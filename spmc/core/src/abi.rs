@@ -158,6 +158,9 @@ pub struct Target {
 }
 
 impl Target {
+    /// The normal world, as one that resumes contexts.
+    pub const NORMAL_WORLD: Self = Self { endpoint: EndpointId::NWD, vcpu: VcpuIndex::new(0) };
+
     /// Decodes w1.
     #[must_use]
     pub const fn decode(w1: u64) -> Self {

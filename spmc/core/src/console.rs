@@ -66,6 +66,19 @@ fn printable(byte: u8) -> char {
     }
 }
 
+/// Writes out what the running context, which is stopped, has logged and not ended with a new line.
+pub(crate) fn flush<M: Machine>(running: &Running<'_>, machine: &mut M) {
+    let Some(line) = running.partition.log.get(running.vcpu.index()) else { return };
+    let mut line = line.lock();
+    if !line.text.is_empty() {
+        line.flush(machine, &sender(running));
+    }
+}
+
+fn sender<'s>(running: &Running<'s>) -> Sender<'s> {
+    Sender { name: &running.partition.name, id: running.partition.id, vcpu: running.vcpu }
+}
+
 /// FFA_CONSOLE_LOG of the running context: w1 characters from x2 on, four a register or eight.
 pub(crate) fn console_log<M: Machine>(
     running: &Running<'_>,
@@ -84,7 +97,7 @@ pub(crate) fn console_log<M: Machine>(
         return Err(FfaError::InvalidParameters);
     }
     let Some(line) = running.partition.log.get(running.vcpu.index()) else { return Err(FfaError::Denied) };
-    let from = Sender { name: &running.partition.name, id: running.partition.id, vcpu: running.vcpu };
+    let from = sender(running);
     let bytes = x.iter().skip(2).flat_map(|register| register.to_le_bytes().into_iter().take(bytes_each));
     let mut line = line.lock();
     for byte in bytes.take(length) {

@@ -1,7 +1,7 @@
 //! Life of a partition: initialisation on each PE, failure, and the end (FF-A 1.2, chapters 5 and 18).
 
 use crate::{
-    abi::{self, FfaError},
+    abi::{self, FfaError, Target},
     context::Context,
     id::{PeIndex, VcpuIndex},
     machine::Machine,
@@ -87,6 +87,7 @@ impl Spmc {
         if let Some(running) = pe.running.as_mut() {
             machine.park(&mut running.ctx);
             if running.partition.stop() {
+                crate::console::flush(running, machine);
                 crate::mailbox::forget(running.partition);
                 crate::notifying::forget(self, running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
@@ -143,8 +144,17 @@ impl Spmc {
         if pe.booting.is_some() { self.boot_next(pe, machine) } else { refuse(pe, FfaError::Aborted) }
     }
 
-    /// The PE goes off: the contexts that are pinned to it go with it, whatever they were doing.
+    /// The PE goes off: the contexts that are pinned to it go with it, whatever they were doing. What they had asked of
+    /// contexts that are not pinned, the normal world may bring to its end.
     pub(crate) fn turn_off(&self, pe: PeIndex) {
+        for slot in self.partitions.iter().filter(|p| p.multiplicity == Multiplicity::Migratable).flat_map(|p| &p.slots) {
+            if let State::Suspended { resumer, .. } = &mut *slot.lock() {
+                let pinned = self.find(resumer.endpoint).is_some_and(|p| p.multiplicity == Multiplicity::Pinned);
+                if pinned && resumer.vcpu.as_u16() == pe.as_u16() {
+                    *resumer = Target::NORMAL_WORLD;
+                }
+            }
+        }
         for partition in self.partitions.iter().filter(|p| p.multiplicity == Multiplicity::Pinned) {
             let Some(slot) = partition.slot(partition.vcpu_on(pe)) else { continue };
             switch_off(slot, pe);
@@ -187,9 +197,14 @@ fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool)
 }
 
 /// FFA_SECONDARY_EP_REGISTER: where the running partition's contexts on other PEs start.
-pub(crate) fn register_secondary_entry(running: &Running<'_>, booted: bool) -> Result<[u64; 8], FfaError> {
+pub(crate) fn register_secondary_entry(
+    running: &Running<'_>,
+    booted: bool,
+    wide: bool,
+) -> Result<[u64; 8], FfaError> {
     let partition = running.partition;
-    let [_, entry, ..] = running.ctx.x;
+    let [_, x1, ..] = running.ctx.x;
+    let entry = if wide { x1 } else { u64::from(abi::low(x1)) };
     if partition.multiplicity != Multiplicity::Pinned {
         return Err(FfaError::NotSupported);
     }

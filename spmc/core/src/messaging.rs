@@ -4,12 +4,13 @@
 use uuid::Uuid;
 
 use crate::{
-    abi::{self, FRAMEWORK_MESSAGE, FfaError, Form, Route, low},
+    abi::{self, FRAMEWORK_MESSAGE, FfaError, Form, Route, V1_2, low},
     fault::FaultHistory,
     id::{EndpointId, PeIndex, VcpuIndex},
     machine::{Machine, SmcRegisters},
-    manifest::partition::{MessagingMethod, NsInterruptsAction},
+    manifest::partition::MessagingMethod,
     partition::Partition,
+    scheduling::masks_interrupts,
     spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
     vcpu::{Model, State, Unavailable, put_back, take_waiting},
 };
@@ -32,6 +33,9 @@ impl Spmc {
             if !route.source.is_el3_logical() {
                 return refuse(pe, FfaError::InvalidParameters);
             }
+        }
+        if form == Form::Direct2 && self.normal_world_version() < V1_2 && !route.source.is_secure() {
+            return refuse(pe, FfaError::NotSupported);
         }
         match self.start_request(pe.index, &pe.chain, route, form, &pe.normal_world, false) {
             Ok(running) => {
@@ -107,7 +111,7 @@ impl Spmc {
         }
         let receiver = self.find(route.destination).ok_or(FfaError::InvalidParameters)?;
         if form == Form::Direct2 {
-            accepts_request2(receiver, x2, x3)?;
+            accepts_request2(receiver, uuid_from_registers(x2, x3))?;
         } else if !receiver.messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE) {
             return Err(FfaError::Denied);
         }
@@ -120,15 +124,15 @@ impl Spmc {
             Ok(ctx) => ctx,
             Err(why) => return Err(unavailable(chain, receiver, why)),
         };
-        ctx.mask_ns_interrupts =
-            mask_ns_interrupts || receiver.ns_interrupts == NsInterruptsAction::Queued || route.source.is_el3_logical();
+        let model = Model::DirectRequest { requester: route.source, form };
+        ctx.mask_ns_interrupts = masks_interrupts(receiver, model, mask_ns_interrupts);
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
         Ok(Running {
             partition: receiver,
             slot,
             vcpu,
             ctx,
-            model: Model::DirectRequest { requester: route.source, form },
+            model,
             faults: FaultHistory::default(),
         })
     }
@@ -179,17 +183,19 @@ fn put_first_18(form: Form, route: Route, from: &[u64; 31], to: &mut [u64]) {
     }
 }
 
-/// Whether `receiver` takes a FFA_MSG_SEND_DIRECT_REQ2 for the service whose UUID is in x2 and x3; the nil UUID means no
-/// particular one.
-fn accepts_request2(receiver: &Partition, x2: u64, x3: u64) -> Result<(), FfaError> {
-    let uuid = uuid_from_registers(x2, x3);
-    if !uuid.is_nil() && !receiver.services.iter().any(|service| service.uuid == uuid) {
-        return Err(FfaError::InvalidParameters);
+/// Whether `receiver` takes a FFA_MSG_SEND_DIRECT_REQ2 for the service `uuid`; the nil UUID means no particular one.
+fn accepts_request2(receiver: &Partition, uuid: Uuid) -> Result<(), FfaError> {
+    let messaging = if uuid.is_nil() {
+        receiver.messaging
+    } else {
+        let service = receiver.services.iter().find(|service| service.uuid == uuid);
+        service.ok_or(FfaError::InvalidParameters)?.messaging
+    };
+    if messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE) && receiver.is_v1_2() {
+        Ok(())
+    } else {
+        Err(FfaError::Denied)
     }
-    if !receiver.messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE) || !receiver.is_v1_2() {
-        return Err(FfaError::Denied);
-    }
-    Ok(())
 }
 
 /// A UUID in two 64-bit registers: byte 0 in bits 7:0 of the first (FF-A 1.2, FFA_MSG_SEND_DIRECT_REQ2).

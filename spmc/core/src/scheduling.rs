@@ -12,12 +12,23 @@ use crate::{
     vcpu::{Model, State, Suspension, put_back},
 };
 
+/// FFA_MSG_WAIT, bit 0 of w2: the RX buffer is kept. Until FF-A 1.1 there are no flags, and the register is ignored.
+const RETAIN_RX: u32 = 1;
+
+/// Whether interrupts of the normal world are held back while a context of `partition` runs: the least permissive of
+/// those on the call chain decides (FF-A 1.2, section 9.3), and EL3's logical partitions are not interrupted at all.
+#[inline]
+pub(crate) fn masks_interrupts(partition: &Partition, model: Model, caller_masks: bool) -> bool {
+    let for_el3 = matches!(model, Model::DirectRequest { requester, .. } if requester.is_el3_logical());
+    caller_masks || partition.ns_interrupts == NsInterruptsAction::Queued || for_el3
+}
+
 impl Spmc {
     /// FFA_RUN from the normal world: gives cycles to a context that waits, or resumes one that was preempted or yielded
     /// while it worked for the normal world.
-    pub(crate) fn run_from_normal_world<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+    pub(crate) fn run_from_normal_world<'s>(&'s self, pe: &mut Pe<'s>) -> Action {
         let [_, w1, ..] = pe.normal_world;
-        match self.resume(pe, machine, Target::decode(w1), EndpointId::NWD) {
+        match self.resume(pe, Target::decode(w1), Target::NORMAL_WORLD, false) {
             Ok(()) => Action::Run,
             Err(error) => refuse(pe, error),
         }
@@ -33,7 +44,7 @@ impl Spmc {
         } else if caller.model == Model::Init {
             Err(FfaError::Denied)
         } else {
-            self.resume(pe, machine, target, caller.partition.endpoint())
+            self.resume(pe, target, caller.target(), caller.ctx.mask_ns_interrupts)
         };
         match result {
             Ok(()) => {
@@ -49,12 +60,12 @@ impl Spmc {
     }
 
     /// Takes the context `target` for `caller`. On an error nothing has changed.
-    fn resume<'s, M: Machine>(
+    fn resume<'s>(
         &'s self,
         pe: &mut Pe<'s>,
-        _machine: &mut M,
         target: Target,
-        caller: EndpointId,
+        caller: Target,
+        caller_masks: bool,
     ) -> Result<(), FfaError> {
         let partition = self.find(target.endpoint).ok_or(FfaError::InvalidParameters)?;
         let slot = partition.slot(target.vcpu).ok_or(FfaError::InvalidParameters)?;
@@ -65,14 +76,14 @@ impl Spmc {
             return Err(FfaError::Aborted);
         }
         let mut state = slot.lock();
-        let (ctx, model) = match core::mem::replace(&mut *state, State::OnPe(pe.index)) {
-            State::Waiting(mut ctx) if caller == EndpointId::NWD => {
+        let by_normal_world = caller == Target::NORMAL_WORLD;
+        let (mut ctx, model) = match core::mem::replace(&mut *state, State::OnPe(pe.index)) {
+            State::Waiting(mut ctx) if by_normal_world => {
                 abi::put(&mut ctx.x, [abi::FFA_RUN, target.encode(), 0, 0, 0, 0, 0, 0]);
-                ctx.mask_ns_interrupts = partition.ns_interrupts == NsInterruptsAction::Queued;
                 (ctx, Model::Run)
             }
             State::Suspended { mut ctx, model, why, resumer }
-                if resumer == caller || caller == EndpointId::NWD && self.is_gone(resumer) =>
+                if resumer == caller || by_normal_world && self.is_gone(resumer.endpoint) =>
             {
                 if why == Suspension::Yielded {
                     abi::put(&mut ctx.x, crate::spmc::success(0));
@@ -90,6 +101,7 @@ impl Spmc {
             }
         };
         drop(state);
+        ctx.mask_ns_interrupts = masks_interrupts(partition, model, caller_masks);
         pe.running = Some(Running {
             partition,
             slot,
@@ -110,10 +122,9 @@ impl Spmc {
     pub(crate) fn message_wait<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
         let [_, _, flags, ..] = running.ctx.x;
-        let allowed_flags = u32::from(running.partition.is_v1_2());
         let result = if matches!(running.model, Model::DirectRequest { .. }) {
             Err(FfaError::Denied)
-        } else if low(flags) & !allowed_flags != 0 {
+        } else if low(flags) & !RETAIN_RX != 0 && running.partition.is_v1_2() {
             Err(FfaError::InvalidParameters)
         } else {
             Ok(())
@@ -139,7 +150,9 @@ impl Spmc {
     pub(crate) fn yield_cycles<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
         let [_, _, timeout_low, timeout_high, x4, x5, x6, x7, ..] = running.ctx.x;
-        if running.model == Model::Init {
+        let for_el3 = matches!(running.model, Model::DirectRequest { requester, .. } if requester.is_el3_logical());
+        // EL3 waits for a response and nothing else.
+        if running.model == Model::Init || for_el3 {
             return answer(pe, Err(FfaError::Denied));
         }
         if low(x4 | x5 | x6 | x7) != 0 {
@@ -156,9 +169,9 @@ impl Spmc {
     /// cycles gets FFA_INTERRUPT. A partition that called it is preempted in turn, by the same interrupt.
     pub(crate) fn preempt<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         match pe.running.as_ref() {
+            Some(running) if running.partition.is_stopped() => self.leave_stopped(pe, machine),
             // Initialisation is not interrupted: the interrupt stays pending until the normal world runs.
             Some(running) if running.model == Model::Init || running.ctx.mask_ns_interrupts => Action::Run,
-            Some(running) if running.partition.is_stopped() => self.leave_stopped(pe, machine),
             _ => self.suspend(pe, machine, Suspension::Preempted, |target| {
                 [abi::FFA_INTERRUPT, target, 0, 0, 0, 0, 0, 0]
             }),
@@ -176,7 +189,7 @@ impl Spmc {
         machine.park(&mut running.ctx);
         let registers = result(running.target().encode());
         let caller = pe.chain.pop();
-        let resumer = caller.as_ref().map_or(EndpointId::NWD, |caller| caller.partition.endpoint());
+        let resumer = caller.as_ref().map_or(Target::NORMAL_WORLD, Running::target);
         put_back(running.slot, State::Suspended { ctx: running.ctx, model: running.model, why, resumer });
         match caller {
             Some(mut caller) => {

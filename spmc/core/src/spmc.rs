@@ -258,7 +258,7 @@ impl Spmc {
             return refuse(pe, FfaError::NotSupported);
         }
         match function {
-            FuncId::Run32 => self.run_from_normal_world(pe, machine),
+            FuncId::Run32 => self.run_from_normal_world(pe),
             FuncId::Interrupt32 => secure_interrupt_in_normal_world(pe, machine),
             FuncId::Features => {
                 let result = self.features(Instance::NormalWorld, &pe.normal_world);
@@ -330,7 +330,7 @@ impl Spmc {
         }
         let [x0, ..] = running.ctx.x;
         let function = Function::decode(x0);
-        if function != Function::Ffa(FuncId::Version) {
+        if !matches!(function, Function::Ffa(FuncId::Version) | Function::Other(_)) {
             running.partition.lock_version();
         }
         match function {
@@ -403,7 +403,8 @@ impl Spmc {
                 answer(pe, result)
             }
             FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => {
-                let result = crate::lifecycle::register_secondary_entry(running, self.is_booted());
+                let wide = function == FuncId::SecondaryEpRegister64;
+                let result = crate::lifecycle::register_secondary_entry(running, self.is_booted(), wide);
                 answer(pe, result)
             }
             FuncId::Error32 => self.partition_error(pe, machine),

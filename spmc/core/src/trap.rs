@@ -28,7 +28,11 @@ impl Spmc {
                 syndrome => self.trapped(pe, machine, syndrome, far, hpfar),
             },
             Exit::Fiq => self.fiq(pe, machine),
-            Exit::Irq => irq(machine),
+            Exit::Irq => {
+                // No partition owns a secure interrupt yet: end it. A spurious one is harmless.
+                machine.acknowledge_secure_interrupt();
+                self.go_on(pe, machine)
+            }
             Exit::SError { esr } => self.stop_running(pe, machine, &Cause::SystemError { esr }),
         }
     }
@@ -106,16 +110,18 @@ impl Spmc {
             let mut registers = [0; 18];
             abi::put(&mut registers, [abi::FFA_EL3_INTR_HANDLE, 0, 0, 0, 0, 0, 0, 0]);
             machine.el3_call(&mut registers);
-            return Action::Run;
+            return self.go_on(pe, machine);
         }
         self.preempt(pe, machine)
     }
-}
 
-fn irq<M: Machine>(machine: &mut M) -> Action {
-    // No partition owns a secure interrupt yet: end it. A spurious one is harmless.
-    machine.acknowledge_secure_interrupt();
-    Action::Run
+    /// Goes on with the running context after an interrupt that was not its own.
+    fn go_on<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        match &pe.running {
+            Some(running) if !running.partition.is_stopped() => Action::Run,
+            _ => self.leave_stopped(pe, machine),
+        }
+    }
 }
 
 #[inline(always)]

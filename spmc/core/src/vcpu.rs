@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use spin::mutex::TicketMutex;
 
 use crate::{
-    abi::Form,
+    abi::{Form, Target},
     context::Context,
     id::{EndpointId, PeIndex},
 };
@@ -51,8 +51,8 @@ pub enum State {
         model: Model,
         /// Why it stopped.
         why: Suspension,
-        /// Who may resume it: the normal world (any non-secure id counts as one), or the partition it worked for.
-        resumer: EndpointId,
+        /// Who may resume it: the normal world (any of its VMs and PEs), or the context that it works for.
+        resumer: Target,
     },
     /// Its partition was stopped; the registers are kept to be scrubbed or started afresh.
     Stopped(Box<Context>),
