@@ -1,8 +1,27 @@
 //! Registers in, registers out: each module holds the tests of one interface, each test one behaviour.
 //!
-//! The system under test is the whole policy, on the fake machine. [`System`] checks after each step that invariants
-//! hold, that nobody sees registers of another, and that a context finds the registers that a call does not define as
-//! it left them.
+//! The system under test is the whole policy, on the fake machine. [`System`](support::System) checks after each step
+//! that invariants hold, that nobody sees registers of another, and that a context finds the registers that a call does
+//! not define as it left them.
 
+mod abort;
+mod boot;
+mod console_log;
 mod direct_req;
+mod direct_req2;
+mod direct_resp;
+mod error;
+mod features;
+mod id_get;
+mod id_registers;
+mod interrupt;
+mod msg_wait;
+mod partition_info_get_regs;
+mod psci;
+mod run;
+mod secondary_ep_register;
+mod spm_id_get;
 mod support;
+mod trap;
+mod version;
+mod yield_;

@@ -149,3 +149,24 @@ impl Moves for System<'_> {
         assert_eq!((self.owner(pe), self.regs(pe)), (before, error(code)));
     }
 }
+
+/// A synchronous exception with the syndrome `esr`, far and hpfar being 0.
+pub fn synchronous(esr: u64) -> Exit {
+    Exit::Synchronous { esr, far: 0, hpfar: 0 }
+}
+
+/// The normal world's FFA_VERSION, as the SPMD passes it on.
+pub trait Negotiate {
+    /// What x3 of the answer is.
+    fn negotiate(&mut self, pe: usize, version: u64) -> u64;
+}
+
+impl Negotiate for System<'_> {
+    #[track_caller]
+    fn negotiate(&mut self, pe: usize, version: u64) -> u64 {
+        self.nwd(pe, &[REQ, route(SPMD, SPMC), 0x8000_0008, version]);
+        let [x0, x1, x2, x3, rest @ ..] = self.regs(pe);
+        assert_eq!(([x0, x1, x2], rest), ([RESP, route(SPMC, SPMD), 0x8000_0009], [0; 4]));
+        x3
+    }
+}

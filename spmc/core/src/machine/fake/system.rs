@@ -13,7 +13,7 @@ use crate::{
 /// Marks a value as `owner`'s (a partition's id, or 0 for the normal world), in both halves of the register.
 #[must_use]
 pub const fn taint(owner: u16, register: usize) -> u64 {
-    let half = 0x7a00_0000 | ((owner & 0xff) as u64) << 16 | (register & 0xffff) as u64;
+    let half = 0xfa00_0000 | ((owner & 0xff) as u64) << 16 | (register & 0xffff) as u64;
     half << 32 | half
 }
 
@@ -21,9 +21,9 @@ pub const fn taint(owner: u16, register: usize) -> u64 {
 #[must_use]
 pub const fn taint_owner(value: u64) -> Option<u8> {
     let high = value >> 32;
-    if value >> 24 & 0xff == 0x7a {
+    if value >> 24 & 0xff == 0xfa {
         Some((value >> 16 & 0xff) as u8)
-    } else if high >> 24 == 0x7a {
+    } else if high >> 24 == 0xfa {
         Some((high >> 16 & 0xff) as u8)
     } else {
         None
