@@ -150,9 +150,9 @@ fn start<P: Platform>(
     drop(manifest);
 
     let processor = processors(Box::leak(Box::new(spmc)), core, stage1, foreign)?;
+    processor.booting_since = Some(entered_at);
     heap::seal();
     register_secondary_entry();
-    figures(entered_at);
     Ok(processor)
 }
 
@@ -261,17 +261,17 @@ fn register_secondary_entry() {
     }
 }
 
-/// What `make bench` reads.
-fn figures(entered_at: u64) {
+/// Says what the SPMC takes, in time and memory, when it is about to tell EL3 that it is ready.
+pub fn report(entered_at: u64) {
+    let ticks = sysreg::cntpct_el0::read().wrapping_sub(entered_at);
     let usage = pages::usage();
     say!(
-        "image {} bytes, RAM {} bytes (heap {}, tables {} of {} pages); {} ticks since entry",
+        "image {} bytes, RAM {} bytes (heap {}, tables {} of {} pages); ready {ticks} ticks after entry",
         layout::image_bytes(),
         layout::window().len(),
         heap::used(),
         usage.tables,
         usage.tables + usage.available,
-        sysreg::cntpct_el0::read().wrapping_sub(entered_at),
     );
 }
 
@@ -285,7 +285,10 @@ pub unsafe extern "C" fn secondary(processor: *mut Processor) -> ! {
     let processor = unsafe { &mut *processor };
     let features = Features::detect();
     if features != processor.core.features {
-        say!("PE {} differs from the boot PE: {features:?}", processor.core.index);
+        say!(
+            "PE {} has other architecture extensions than the boot PE",
+            processor.core.index
+        );
         panic::fail(el3::code::INVALID_PARAMETERS);
     }
     processor.run()

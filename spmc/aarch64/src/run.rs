@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use tantalum_core::spmc::{Action, Event, Pe, Spmc};
 
-use crate::{el3, pe::Core};
+use crate::{boot, el3, pe::Core};
 
 /// A PE with what the policy keeps for it.
 #[derive(Debug)]
@@ -15,13 +15,20 @@ pub struct Processor {
     pub policy: Pe<'static>,
     /// The policy itself.
     pub spmc: &'static Spmc,
+    /// On the boot PE, until it is done with booting: the counter at the SPMC's first instruction.
+    pub booting_since: Option<u64>,
 }
 
 impl Processor {
     /// A PE that lives as long as the SPMC. Allocates.
     #[must_use]
     pub fn leak(core: Core, policy: Pe<'static>, spmc: &'static Spmc) -> &'static mut Self {
-        Box::leak(Box::new(Self { core, policy, spmc }))
+        Box::leak(Box::new(Self {
+            core,
+            policy,
+            spmc,
+            booting_since: None,
+        }))
     }
 
     /// Takes over the PE that this runs on, which has just come up, and serves it.
@@ -41,6 +48,9 @@ impl Processor {
                     Event::Exit(self.core.run(context))
                 }
                 Action::NormalWorld => {
+                    if let Some(since) = self.booting_since.take() {
+                        boot::report(since);
+                    }
                     self.core.restore_normal_world();
                     el3::call(&mut self.policy.normal_world);
                     Event::NormalWorld
