@@ -12,10 +12,20 @@ from pathlib import Path
 COLUMNS = "{:<24} {:>10} {:>10} {:>7} {:>10}  {:<4} {}"
 
 
+# What the SPMC says about itself when it boots; the last such line counts.
+SPMC_SAYS = {
+    "spmc_boot": r"^tantalum: .*?(\d+) ticks since entry",
+    "ram_bytes": r"^tantalum: .*?RAM (\d+) bytes",
+}
+
+
 def measured(log, image):
-    """Name to number, from the lines "bench NAME NUMBER" of the console and the image's size."""
-    lines = re.findall(r"^bench (\w+) (\d+)\s*$", Path(log).read_text(errors="replace"), re.MULTILINE)
-    return {**{name: int(number) for name, number in lines}, "image_bytes": Path(image).stat().st_size}
+    """Name to number, from the SPMC's words, the normal world's lines "bench NAME NUMBER" and the image's size."""
+    console = Path(log).read_text(errors="replace")
+    numbers = {name: re.findall(pattern, console, re.MULTILINE)[-1:] for name, pattern in SPMC_SAYS.items()}
+    result = {name: int(found[0]) for name, found in numbers.items() if found}
+    result.update((name, int(number)) for name, number in re.findall(r"^bench (\w+) (\d+)\s*$", console, re.MULTILINE))
+    return {**result, "image_bytes": Path(image).stat().st_size}
 
 
 def references():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures in executed instructions: boots the scenario "bench" on one core whose clock counts instructions, prints a table
-# and writes target/bench.json. The same code gives the same numbers on any machine.
+# Measures in executed instructions: boots the scenario "bench" on one core whose clock counts instructions, prints a
+# table and writes target/bench.json. The same code gives the same numbers on any machine.
 #
 # Usage: bench.sh
 

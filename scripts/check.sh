@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks that need no test to run: format, lints, documentation, rules of the workspace.
-# Prints "test check::NAME ... ok" or "... FAILED" for each, with what is wrong, and at the end "N passed, N failed, N skipped".
+# Prints "test check::NAME ... ok" or "... FAILED" for each, with what is wrong, and at the end the sum:
+# "N passed, N failed, N skipped".
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -7,7 +7,7 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SCRIPTS=$ROOT/scripts
-CACHE=${TANTALUM_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, so there is no place for the cache; set TANTALUM_CACHE}/.cache}/tantalum}
+CACHE=${TANTALUM_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set it or TANTALUM_CACHE}/.cache}/tantalum}
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 OUT=$TARGET_DIR/qemu
 RUST_TARGET=aarch64-unknown-none-softfloat
@@ -103,6 +103,7 @@ lock() {
 # What is complete is renamed out of it, so the cache never holds anything half done.
 make_work_dir() {
     mkdir -p "$CACHE"
+    find "$CACHE" -maxdepth 1 -name 'work.*' -mmin +1440 -exec rm -rf {} + # of runs that were killed
     WORK=$(mktemp -d "$CACHE/work.XXXXXX")
     trap 'rm -rf "$WORK"' EXIT
 }

@@ -298,7 +298,7 @@ def tb_fw_config(arguments, given, packages):
 def pack(arguments, given):
     spmc_manifest = given.get("SPMC_MANIFEST") or arguments.scenario / "spmc.dts"
     spmc = read(given.get("SPMC") or arguments.programs / "tantalum-qemu.bin", "the SPMC's image")
-    bl33 = read(given.get("BL33") or arguments.programs / "tantalum-normal-world.bin", "the normal world's image")
+    bl33 = given.get("BL33") or arguments.programs / "tantalum-normal-world.bin"
     packages = collect_packages(arguments, given)
     check_packages(packages, spmc)
     images = {
@@ -307,13 +307,15 @@ def pack(arguments, given):
         "tb-fw-config": tb_fw_config(arguments, given, packages),
         "tos-fw-config": check_config(compile_tree(spmc_manifest, arguments.out / "spmc.dtb"), "the SPMC's manifest"),
         "tos-fw": spmc,
-        "nt-fw": bl33,
     }
+    if bl33 != "none":
+        images["nt-fw"] = read(bl33, "the normal world's image")
     entries = [(FIP_UUIDS[name], data) for name, data in images.items()]
     entries += [(package.uuid, package.data) for package in packages]
     for package in packages:
         (arguments.out / f"{package.name}.pkg").write_bytes(package.data)
-        print(f"    {package.name}: {len(package.data)} bytes at {package.load_address:#x}, {package.uuid}", file=sys.stderr)
+        what = f"{package.name}: {len(package.data)} bytes at {package.load_address:#x}, {package.uuid}"
+        print(f"    {what}", file=sys.stderr)
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
     # Renamed when complete: a machine that is running may have the old one open.

@@ -26,8 +26,8 @@ GRACE=10
 # What shows in the log that a stage was reached, and what is likely wrong when nothing came after it.
 STAGES=(
     "BL1:|BL1 (TF-A)|BL1 finds no BL2 in the flash image."
-    "BL2:|BL2 (TF-A)|BL2 loads the SPMC, the packages and the normal world. Look at their sizes and UUIDs; TFA_DEBUG=1 makes it say more."
-    "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC said nothing. TFA_DEBUG=1 makes it say more."
+    "BL2:|BL2 (TF-A)|It loads all other images: look at sizes, addresses and UUIDs. TFA_DEBUG=1 makes it say more."
+    "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC is silent. TFA_DEBUG=1 makes it say more."
     "^tantalum: booting|the SPMC|See the last lines of the console."
     "^tantalum: normal world|the normal world|See the last lines of the console."
 )
@@ -96,7 +96,7 @@ boot() {
 
 # The last stage that shows in the log, with its hint.
 last_stage() {
-    local stage pattern name hint found='nothing at all|QEMU itself did not start the machine, or BL1 is not what it should be.'
+    local stage pattern name hint found='nothing at all|QEMU did not start, or BL1 is not what it should be.'
     for stage in "${STAGES[@]}"; do
         IFS='|' read -r pattern name hint <<<"$stage"
         if grep --quiet --text "$pattern" "$1" 2>/dev/null; then found="$name|$hint"; fi
@@ -113,7 +113,8 @@ report() {
     late) die "Stopped after ${TIMEOUT:-120} s. The last that was heard from was $name." "$hint" "The console: $log" ;;
     hung) die "The normal world gave its verdict but did not power off within $GRACE s." "The console: $log" ;;
     esac
-    [[ -n $line ]] || die "The machine stopped without a verdict. The last that was heard from was $name." "$hint" "The console: $log"
+    [[ -n $line ]] ||
+        die "The machine stopped without a verdict. The last that was heard from was $name." "$hint" "The console: $log"
     if [[ -z ${EXPECT:-} ]]; then
         read -r _ passed _ failed _ <<<"$line"
         ((failed == 0 && passed > 0)) || die "$failed of $((passed + failed)) failed." "The console: $log"

@@ -170,6 +170,7 @@ main() {
     check_qemu_choice
     if [[ -n $(missing_packages) ]] || ! command -v cc >/dev/null; then
         lock setup
+        use_tools # that another run may have got meanwhile
         get_host_compiler
         get_tools
     fi

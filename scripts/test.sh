@@ -49,7 +49,9 @@ run_host() {
         packages+=(--package "$name")
     done
     logged "$log" cargo test --no-fail-fast "${packages[@]}" || status=$?
-    read -r passed failed skipped < <(awk '/^test result:/ { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log")
+    read -r passed failed skipped < <(awk '
+        /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { print passed + 0, failed + 0, ignored + 0 }' "$log")
     # A test program that does not compile, or dies, has no result line.
     ((status == 0 || failed > 0)) || failed=1
     record "host tests" "$passed" "$failed" "$skipped"

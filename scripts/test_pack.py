@@ -126,7 +126,8 @@ class Firmware(unittest.TestCase):
 
     def test_tb_fw_config_names_uuid_and_address(self):
         source = pack.tb_fw_config_source([SimpleNamespace(name="a", uuid=uuid.UUID(int=5), load_address=0x0E30_0000)])
-        for line in 'compatible = "arm,sp"', 'uuid = "00000000-0000-0000-0000-000000000005"', "load-address = <0xe300000>":
+        name = uuid.UUID(int=5)
+        for line in 'compatible = "arm,sp"', f'uuid = "{name}"', "load-address = <0xe300000>":
             self.assertIn(line, source)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the parts of TF-A that boot Tantalum on QEMU (BL1, BL2 and BL31 with the SPMD), once for each set of sources and
-# flags, and prints the folder they are in. They do not depend on the SPMC, the partitions or the normal world.
+# Builds the parts of TF-A that boot Tantalum on QEMU (BL1, BL2 and BL31 with the SPMD), once for each set of sources
+# and flags, and prints the folder they are in. They do not depend on the SPMC, the partitions or the normal world.
 #
 # Usage: tfa.sh
 #   TFA_DIR=<tree>     build this tree (nothing is written into it) instead of Debian's package of TF-A
@@ -96,7 +96,8 @@ build() {
     echo '{}' >"$WORK/partitions.json"
     # Our own variables mean other things to TF-A's make, so it gets none of them.
     # shellcheck disable=SC2046  # flags are words
-    env --ignore-environment PATH="$PATH" HOME="$HOME" make --directory="$source" --jobs="$(nproc)" \
+    env --ignore-environment PATH="$PATH" HOME="$HOME" PYTHONDONTWRITEBYTECODE=1 \
+        make --directory="$source" --jobs="$(nproc)" \
         BUILD_BASE="$WORK/build" CROSS_COMPILE=aarch64-linux-gnu- SP_LAYOUT_FILE="$WORK/partitions.json" \
         BUILD_MESSAGE_TIMESTAMP='"once, then cached"' $(all_flags) bl1 bl2 bl31
     mkdir "$WORK/done"
@@ -126,7 +127,7 @@ main() {
     folder=$CACHE/tfa/$key
     if [[ ! -e $folder/flags ]]; then
         step "Building TF-A (BL1, BL2, BL31)" \
-            "If the compiler is to blame, try another: PATH decides which aarch64-linux-gnu-gcc is taken." build "$folder"
+            "If the compiler is to blame, put another aarch64-linux-gnu-gcc into PATH." build "$folder"
     fi
     echo "$folder"
 }
