@@ -14,7 +14,7 @@ COLUMNS = "{:<24} {:>10} {:>10} {:>7} {:>10}  {:<4} {}"
 
 # What the SPMC says about itself when it boots; the last such line counts.
 SPMC_SAYS = {
-    "spmc_boot": r"^tantalum: .*?(\d+) ticks since entry",
+    "spmc_boot": r"^tantalum: .*?ready (\d+) ticks after entry",
     "ram_bytes": r"^tantalum: .*?RAM (\d+) bytes",
 }
 
