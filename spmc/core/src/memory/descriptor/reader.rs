@@ -1,0 +1,159 @@
+//! Reading another world's buffer once, in order.
+
+use crate::{
+    abi::FfaError,
+    addr::{PageRange, World},
+    machine::Machine,
+};
+
+/// Bytes copied at a time.
+const CHUNK: usize = 1024;
+/// Bytes of a block.
+const BLOCK: usize = 16;
+/// [`BLOCK`] as a distance in the buffer.
+const STEP: u32 = 16;
+
+/// Where an endpoint's TX or RX buffer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// In which physical address space.
+    pub world: World,
+    /// Its pages.
+    pub range: PageRange,
+}
+
+/// 16 bytes of a descriptor as two little-endian words.
+pub(in crate::memory) type Block = [u64; 2];
+
+/// Reads blocks of 16 bytes of a buffer that its owner may be writing meanwhile.
+///
+/// Every byte is copied at most once, and never after a byte behind it: what was checked is what is used.
+#[derive(Debug)]
+pub(in crate::memory) struct Reader {
+    buffer: Buffer,
+    /// The copy of `start..loaded`.
+    chunk: [u8; CHUNK],
+    start: u32,
+    loaded: u32,
+    /// The next block.
+    at: u32,
+    end: u32,
+}
+
+impl Reader {
+    /// A reader of the first `bytes` bytes of `buffer`.
+    ///
+    /// # Errors
+    /// `InvalidParameters` when the buffer is shorter.
+    pub(in crate::memory) fn new(buffer: Buffer, bytes: u32) -> Result<Self, FfaError> {
+        if u64::from(bytes) > buffer.range.bytes() {
+            return Err(FfaError::InvalidParameters);
+        }
+        Ok(Self { buffer, chunk: [0; CHUNK], start: 0, loaded: 0, at: 0, end: bytes })
+    }
+
+    /// Goes forward to `offset`.
+    ///
+    /// # Errors
+    /// `InvalidParameters` for one that is behind what was read, or behind the end.
+    pub(in crate::memory) fn seek(&mut self, offset: u32) -> Result<(), FfaError> {
+        if offset < self.at || offset > self.end {
+            return Err(FfaError::InvalidParameters);
+        }
+        self.at = offset;
+        Ok(())
+    }
+
+    /// The offset of the next block.
+    pub(in crate::memory) const fn offset(&self) -> u32 {
+        self.at
+    }
+
+    /// Whether nothing is left.
+    pub(in crate::memory) const fn is_done(&self) -> bool {
+        self.at >= self.end
+    }
+
+    /// The next 16 bytes.
+    ///
+    /// # Errors
+    /// `InvalidParameters` when there are fewer; `Aborted` when the buffer can't be read.
+    #[inline]
+    pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M) -> Result<Block, FfaError> {
+        let next = self.at.checked_add(STEP).filter(|next| *next <= self.end).ok_or(FfaError::InvalidParameters)?;
+        if next > self.loaded {
+            self.load(machine)?;
+        }
+        let offset = self.at.wrapping_sub(self.start) as usize;
+        let bytes: &[u8; BLOCK] = self.chunk.get(offset..).and_then(<[u8]>::first_chunk).ok_or(FfaError::Aborted)?;
+        self.at = next;
+        let (low, high) = bytes.split_at(BLOCK / 2);
+        let word = |half: &[u8]| half.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        Ok([word(low), word(high)])
+    }
+
+    /// Copies the next bytes. Blocks are whole in a chunk: all offsets that are ever sought are multiples of 16.
+    #[inline(never)]
+    fn load<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
+        let left = self.end.wrapping_sub(self.at) as usize;
+        let chunk = self.chunk.get_mut(..left.min(CHUNK)).ok_or(FfaError::Aborted)?;
+        let from = self.buffer.range.base().checked_add(u64::from(self.at)).ok_or(FfaError::Aborted)?;
+        machine.copy_in(self.buffer.world, from, chunk).map_err(|_| FfaError::Aborted)?;
+        self.start = self.at;
+        self.loaded = self.at.saturating_add(u32::try_from(chunk.len()).unwrap_or(0));
+        Ok(())
+    }
+}
+
+/// Writes blocks of 16 bytes to a buffer, in order.
+#[derive(Debug)]
+pub(in crate::memory) struct Writer {
+    buffer: Buffer,
+    chunk: [u8; CHUNK],
+    used: usize,
+    /// Bytes that are in the buffer already.
+    written: u64,
+}
+
+impl Writer {
+    /// A writer to the start of `buffer`.
+    pub(in crate::memory) const fn new(buffer: Buffer) -> Self {
+        Self { buffer, chunk: [0; CHUNK], used: 0, written: 0 }
+    }
+
+    /// Appends a block.
+    ///
+    /// # Errors
+    /// `NoMemory` when the buffer is too small, `Aborted` when it can't be written.
+    #[inline]
+    pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M, [low, high]: Block) -> Result<(), FfaError> {
+        if self.used == CHUNK {
+            self.flush(machine)?;
+        }
+        let place: &mut [u8; BLOCK] =
+            self.chunk.get_mut(self.used..).and_then(<[u8]>::first_chunk_mut).ok_or(FfaError::Aborted)?;
+        let (first, second) = place.split_at_mut(BLOCK / 2);
+        first.copy_from_slice(&low.to_le_bytes());
+        second.copy_from_slice(&high.to_le_bytes());
+        self.used = self.used.wrapping_add(BLOCK);
+        Ok(())
+    }
+
+    /// Writes out what was appended. To be called at the end.
+    ///
+    /// # Errors
+    /// As [`Writer::block`].
+    #[inline(never)]
+    pub(in crate::memory) fn flush<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
+        let bytes = self.chunk.get(..self.used).ok_or(FfaError::Aborted)?;
+        let after = self.written.saturating_add(bytes.len() as u64);
+        if after > self.buffer.range.bytes() {
+            return Err(FfaError::NoMemory);
+        }
+        let to = self.buffer.range.base().checked_add(self.written).ok_or(FfaError::Aborted)?;
+        machine.copy_out(self.buffer.world, to, bytes).map_err(|_| FfaError::Aborted)?;
+        self.written = after;
+        self.used = 0;
+        Ok(())
+    }
+}

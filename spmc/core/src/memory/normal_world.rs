@@ -1,0 +1,244 @@
+//! Which pages of the normal world are not the normal world's alone.
+//!
+//! The SPMC does not translate the normal world's accesses, and can't know which VM has which page: that is the
+//! hypervisor's business. What it must know is which pages were shared, lent or donated, or are in use otherwise, so that
+//! no page is passed on twice. That is one bit a page of the memory that the SPMC manifest declares as the normal world's,
+//! in pages of 32,768 bits that are taken when the first page in their 128 MiB is marked, and kept: so that marks never
+//! fail for want of memory once they were made, cost nothing for memory that is never passed on, and can't be used up by
+//! an owner that scatters its shares.
+
+use alloc::{vec, vec::Vec};
+
+use tantalum_stage2::{TableAddr, TableMemory};
+
+use crate::{
+    abi::FfaError,
+    addr::{PAGE_SHIFT, PageRange, World},
+    memory::permission::Memory,
+};
+
+/// log2 of the number of bits in a page of bits.
+const CHUNK_SHIFT: u32 = 15;
+/// Bits in a word.
+const WORD_BITS: u64 = 64;
+
+/// A declared range, and the marks of its pages.
+#[derive(Debug)]
+struct Declared {
+    range: PageRange,
+    device: bool,
+    /// Number of the first page of bits, counted from address 0.
+    first_chunk: u64,
+    chunks: Vec<Option<TableAddr>>,
+}
+
+/// The marks. See the module's documentation.
+#[derive(Debug)]
+pub(super) struct NormalWorldMap {
+    declared: Vec<Declared>,
+}
+
+/// Bits of one word: the page of bits, the word in it, the bits in that.
+struct Bits {
+    chunk: u64,
+    word: usize,
+    mask: u64,
+}
+
+impl NormalWorldMap {
+    /// Marks for `declared` memory, none set. Ranges that touch are taken together. Allocates on the heap.
+    pub(super) fn new(declared: impl Iterator<Item = (PageRange, bool)>) -> Self {
+        let mut ranges: Vec<(PageRange, bool)> = declared.collect();
+        ranges.sort_unstable_by_key(|(range, _)| range.base());
+        let mut map = Self { declared: Vec::new() };
+        let mut merged: Option<(PageRange, bool)> = None;
+        for (range, device) in ranges {
+            merged = match merged {
+                Some((last, kind)) if kind == device && range.base() <= last.end() => {
+                    let end = last.end().max(range.end());
+                    let bytes = end.offset_from(last.base()).unwrap_or(0);
+                    Some((PageRange::from_bytes(last.base(), bytes).unwrap_or(last), kind))
+                }
+                other => {
+                    map.declare(other);
+                    Some((range, device))
+                }
+            };
+        }
+        map.declare(merged);
+        map
+    }
+
+    fn declare(&mut self, range: Option<(PageRange, bool)>) {
+        let Some((range, device)) = range else { return };
+        let chunk = |address: u64| address >> (PAGE_SHIFT + CHUNK_SHIFT);
+        let first_chunk = chunk(range.base().as_u64());
+        let chunks = chunk(range.last().as_u64()).saturating_sub(first_chunk).saturating_add(1);
+        let chunks = vec![None; usize::try_from(chunks).unwrap_or(0)];
+        self.declared.push(Declared { range, device, first_chunk, chunks });
+    }
+
+    /// Marks `range`, none of which is marked, and says what it is.
+    ///
+    /// # Errors
+    /// `Denied` when some of it is marked or was not declared; `NoMemory`.
+    #[inline]
+    pub(super) fn claim<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<Memory, FfaError> {
+        let declared = self.declared.iter_mut().find(|d| d.range.contains_range(range)).ok_or(FfaError::Denied)?;
+        for Bits { chunk, word, mask } in bits(range) {
+            let page = declared.take(memory, chunk)?;
+            if memory.read_descriptor(page, word) & mask != 0 {
+                return Err(FfaError::Denied);
+            }
+        }
+        declared.change(memory, range, |old, mask| old | mask);
+        Ok(Memory { world: World::NonSecure, device: declared.device, writable: true, executable: false })
+    }
+
+    /// Takes marks away.
+    pub(super) fn release<M: TableMemory>(&self, memory: &mut M, range: &PageRange) {
+        if let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) {
+            declared.change(memory, range, |old, mask| old & !mask);
+        }
+    }
+
+    /// Marks what is declared of `range` for good, whether it is marked or not.
+    ///
+    /// # Errors
+    /// `NoMemory`; some of it is marked then.
+    pub(super) fn reserve<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<(), FfaError> {
+        for declared in &mut self.declared {
+            let Some(part) = declared.range.intersection(range) else { continue };
+            for Bits { chunk, .. } in bits(&part) {
+                declared.take(memory, chunk)?;
+            }
+            declared.change(memory, &part, |old, mask| old | mask);
+        }
+        Ok(())
+    }
+
+    /// Number of pages of `range` that are marked.
+    pub(super) fn marked<M: TableMemory>(&self, memory: &M, range: &PageRange) -> u64 {
+        let mut count = 0_u64;
+        for declared in &self.declared {
+            let Some(part) = declared.range.intersection(range) else { continue };
+            for Bits { chunk, word, mask } in bits(&part) {
+                let found = declared.chunk(chunk).map_or(0, |page| memory.read_descriptor(page, word));
+                count = count.saturating_add(u64::from((found & mask).count_ones()));
+            }
+        }
+        count
+    }
+
+    /// Number of pages of bits.
+    #[cfg(any(test, feature = "fake"))]
+    pub(super) fn pages(&self) -> usize {
+        self.declared.iter().map(|declared| declared.chunks.iter().flatten().count()).sum()
+    }
+}
+
+impl Declared {
+    fn chunk(&self, chunk: u64) -> Option<TableAddr> {
+        let index = usize::try_from(chunk.checked_sub(self.first_chunk)?).ok()?;
+        *self.chunks.get(index)?
+    }
+
+    /// The page of bits `chunk`, which is made if there is none.
+    #[inline]
+    fn take<M: TableMemory>(&mut self, memory: &mut M, chunk: u64) -> Result<TableAddr, FfaError> {
+        let index = chunk.checked_sub(self.first_chunk).and_then(|index| usize::try_from(index).ok());
+        let place = index.and_then(|index| self.chunks.get_mut(index)).ok_or(FfaError::Denied)?;
+        match place {
+            Some(page) => Ok(*page),
+            None => Ok(*place.insert(memory.allocate_table().ok_or(FfaError::NoMemory)?)),
+        }
+    }
+
+    #[inline]
+    fn change<M: TableMemory>(&self, memory: &mut M, range: &PageRange, change: impl Fn(u64, u64) -> u64) {
+        for Bits { chunk, word, mask } in bits(range) {
+            if let Some(page) = self.chunk(chunk) {
+                let old = memory.read_descriptor(page, word);
+                memory.write_descriptor(page, word, change(old, mask));
+            }
+        }
+    }
+}
+
+/// The bits of a range, word by word.
+#[inline]
+fn bits(range: &PageRange) -> impl Iterator<Item = Bits> + use<> {
+    let mut at = range.base().as_u64() >> PAGE_SHIFT;
+    let end = range.end().as_u64() >> PAGE_SHIFT;
+    core::iter::from_fn(move || {
+        let left = end.checked_sub(at).filter(|left| *left != 0)?;
+        let offset = at % WORD_BITS;
+        let count = left.min(WORD_BITS.wrapping_sub(offset));
+        let mask = (u64::MAX >> WORD_BITS.wrapping_sub(count)) << offset;
+        let this = Bits { chunk: at >> CHUNK_SHIFT, word: ((at / WORD_BITS) & 511) as usize, mask };
+        at = at.wrapping_add(count);
+        Some(this)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::PhysAddr;
+    use tantalum_stage2::fake::FakeMemory;
+
+    fn range(page: u64, pages: u64) -> PageRange {
+        PageRange::new(PhysAddr::new(page << 12), pages).unwrap()
+    }
+
+    #[test]
+    fn a_page_is_claimed_once() {
+        let mut memory = FakeMemory::new();
+        let mut map = NormalWorldMap::new([(range(0x40000, 0x10000), false), (range(0x9000, 1), true)].into_iter());
+        let ram = map.claim(&mut memory, &range(0x40000, 200)).unwrap();
+        assert!(!ram.device && ram.writable && !ram.executable && ram.world == World::NonSecure);
+        assert!(map.claim(&mut memory, &range(0x9000, 1)).unwrap().device);
+        for taken in [range(0x40000, 1), range(0x400c7, 2), range(0x40000, 0x10000), range(0x400c7, 1)] {
+            assert_eq!(map.claim(&mut memory, &taken), Err(FfaError::Denied), "{taken}");
+        }
+        assert_eq!(map.marked(&memory, &range(0, 1 << 20)), 201);
+        assert!(map.claim(&mut memory, &range(0x400c8, 1)).is_ok());
+        map.release(&mut memory, &range(0x40000, 201));
+        assert_eq!(map.marked(&memory, &range(0x40000, 0x10000)), 0);
+        assert!(map.claim(&mut memory, &range(0x40000, 0x10000)).is_ok());
+    }
+
+    #[test]
+    fn only_declared_memory_is_claimed() {
+        let mut memory = FakeMemory::new();
+        let declared = [(range(20, 10), false), (range(10, 10), false), (range(30, 5), true), (range(0x3_fff8, 16), false)];
+        let mut map = NormalWorldMap::new(declared.into_iter());
+        for bad in [range(9, 1), range(9, 2), range(29, 2), range(34, 2), range(35, 1), range(0x4_0007, 2)] {
+            assert_eq!(map.claim(&mut memory, &bad), Err(FfaError::Denied), "{bad}");
+        }
+        // Ranges that touch are one; one that crosses a page of bits too.
+        assert!(map.claim(&mut memory, &range(10, 20)).is_ok());
+        assert!(map.claim(&mut memory, &range(0x3_fff8, 16)).is_ok());
+        assert_eq!(map.marked(&memory, &range(0, 1 << 20)), 36);
+    }
+
+    #[test]
+    fn running_out_of_memory_marks_nothing() {
+        let mut memory = FakeMemory::new();
+        let mut map = NormalWorldMap::new([(range(0, 1 << 17), false)].into_iter());
+        memory.set_budget(Some(1));
+        assert_eq!(map.claim(&mut memory, &range(0x7000, 0x2000)), Err(FfaError::NoMemory));
+        assert_eq!((map.marked(&memory, &range(0, 1 << 17)), map.pages()), (0, 1));
+        memory.set_budget(None);
+        assert!(map.claim(&mut memory, &range(0x7000, 0x2000)).is_ok());
+    }
+
+    #[test]
+    fn what_is_reserved_stays_so() {
+        let mut memory = FakeMemory::new();
+        let mut map = NormalWorldMap::new([(range(16, 16), false)].into_iter());
+        map.reserve(&mut memory, &range(0, 18)).unwrap();
+        assert_eq!(map.claim(&mut memory, &range(17, 2)), Err(FfaError::Denied));
+        assert!(map.claim(&mut memory, &range(18, 2)).is_ok());
+    }
+}

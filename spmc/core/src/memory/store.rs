@@ -1,0 +1,262 @@
+//! Lists of 64-bit words in pages that are taken when needed and given back.
+//!
+//! The SPMC has no heap once partitions run. What a share has to remember and what grows with it, its borrowers and its
+//! address ranges, is kept in such lists: the first [`INLINE`] words within the list itself, so that the share of a buffer
+//! costs no page at all; all further ones in pages of the table memory, the last word of each being the address of the
+//! next. Table memory is used because it is there, is given back, and is read and written by descriptors of 64 bits.
+
+use tantalum_stage2::{TableAddr, TableMemory};
+
+/// Words that a list holds without a page.
+pub(super) const INLINE: usize = 8;
+/// [`INLINE`], as an index.
+const FIRST_IN_PAGE: u32 = 8;
+/// Words of the list in a page.
+const PER_PAGE: u32 = 511;
+/// Index of the word that holds the next page's address, 0 in the last page.
+const LINK: usize = 511;
+
+/// There is no room for another word: the budget is used up, or table memory has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// A list of words. Dropping it without [`Words::free`] leaks its pages.
+///
+/// Invariants: `first` and `last` are both there exactly when `len` is above [`INLINE`]; the chain from `first` ends at
+/// `last` and has `pages` pages, as few as hold `len` words.
+#[derive(Debug)]
+pub(super) struct Words {
+    inline: [u64; INLINE],
+    ends: Option<(TableAddr, TableAddr)>,
+    len: u32,
+    pages: u32,
+}
+
+/// A place in a list, for reading it in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    index: u32,
+    /// Page and place in it, when `index` is behind the inline words.
+    page: Option<TableAddr>,
+    offset: u32,
+}
+
+impl Words {
+    /// An empty list.
+    pub(super) const fn new() -> Self {
+        Self { inline: [0; INLINE], ends: None, len: 0, pages: 0 }
+    }
+
+    /// Number of words.
+    pub(super) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Number of pages taken.
+    pub(super) const fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Appends a word. Takes a page if need be, and one off `budget` then.
+    #[inline]
+    pub(super) fn push<M: TableMemory>(&mut self, memory: &mut M, word: u64, budget: &mut u32) -> Result<(), Full> {
+        if let Some(place) = usize::try_from(self.len).ok().and_then(|index| self.inline.get_mut(index)) {
+            *place = word;
+        } else {
+            let offset = self.len.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
+            let page = match self.ends {
+                Some((_, last)) if offset != 0 => last,
+                _ => self.grow(memory, budget)?,
+            };
+            memory.write_descriptor(page, offset as usize, word);
+        }
+        self.len = self.len.checked_add(1).ok_or(Full)?;
+        Ok(())
+    }
+
+    /// Takes another page.
+    fn grow<M: TableMemory>(&mut self, memory: &mut M, budget: &mut u32) -> Result<TableAddr, Full> {
+        let left = budget.checked_sub(1).ok_or(Full)?;
+        let page = memory.allocate_table().ok_or(Full)?;
+        *budget = left;
+        self.ends = match self.ends {
+            Some((first, last)) => {
+                memory.write_descriptor(last, LINK, page.0);
+                Some((first, page))
+            }
+            None => Some((page, page)),
+        };
+        self.pages = self.pages.wrapping_add(1);
+        Ok(page)
+    }
+
+    /// The last word.
+    pub(super) fn last<M: TableMemory>(&self, memory: &M) -> Option<u64> {
+        let index = self.len.checked_sub(1)?;
+        match self.ends {
+            Some((_, last)) => {
+                let offset = index.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
+                Some(memory.read_descriptor(last, offset as usize))
+            }
+            None => self.inline.get(index as usize).copied(),
+        }
+    }
+
+    /// Replaces the last word, if there is one.
+    pub(super) fn replace_last<M: TableMemory>(&mut self, memory: &mut M, word: u64) {
+        let Some(index) = self.len.checked_sub(1) else { return };
+        match self.ends {
+            Some((_, last)) => {
+                let offset = index.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
+                memory.write_descriptor(last, offset as usize, word);
+            }
+            None => {
+                if let Some(place) = self.inline.get_mut(index as usize) {
+                    *place = word;
+                }
+            }
+        }
+    }
+
+    /// A word.
+    pub(super) fn get<M: TableMemory>(&self, memory: &M, index: u32) -> Option<u64> {
+        self.at(memory, index).next(memory, self)
+    }
+
+    /// Replaces a word, if there is one of that index.
+    pub(super) fn set<M: TableMemory>(&mut self, memory: &mut M, index: u32, word: u64) {
+        if index >= self.len {
+            return;
+        }
+        if let Some(place) = self.inline.get_mut(index as usize) {
+            *place = word;
+        } else if let Cursor { page: Some(page), offset, .. } = self.at(memory, index) {
+            memory.write_descriptor(page, offset as usize, word);
+        }
+    }
+
+    /// The place of a word, to go on from there.
+    pub(super) fn at<M: TableMemory>(&self, memory: &M, index: u32) -> Cursor {
+        let mut cursor = Cursor { index, page: None, offset: 0 };
+        let Some(mut offset) = index.checked_sub(FIRST_IN_PAGE) else { return cursor };
+        cursor.page = self.ends.map(|(first, _)| first).filter(|_| index < self.len);
+        while let (Some(page), Some(less)) = (cursor.page, offset.checked_sub(PER_PAGE)) {
+            cursor.page = next_page(memory, page);
+            offset = less;
+        }
+        cursor.offset = offset;
+        cursor
+    }
+
+    /// Gives all pages back.
+    pub(super) fn free<M: TableMemory>(self, memory: &mut M) {
+        let mut page = self.ends.map(|(first, _)| first);
+        while let Some(this) = page {
+            page = next_page(memory, this);
+            memory.free_table(this);
+        }
+    }
+}
+
+impl Cursor {
+    /// The word here, after which the cursor stands at the next; `None` behind the last.
+    #[inline]
+    pub(super) fn next<M: TableMemory>(&mut self, memory: &M, words: &Words) -> Option<u64> {
+        if self.index >= words.len {
+            return None;
+        }
+        let inline = words.inline.get(self.index as usize);
+        self.index = self.index.wrapping_add(1);
+        if let Some(word) = inline {
+            if self.index == FIRST_IN_PAGE {
+                self.page = words.ends.map(|(first, _)| first);
+                self.offset = 0;
+            }
+            return Some(*word);
+        }
+        let page = self.page?;
+        let word = memory.read_descriptor(page, self.offset as usize);
+        self.offset = self.offset.wrapping_add(1);
+        if self.offset == PER_PAGE {
+            self.page = next_page(memory, page);
+            self.offset = 0;
+        }
+        Some(word)
+    }
+}
+
+fn next_page<M: TableMemory>(memory: &M, page: TableAddr) -> Option<TableAddr> {
+    match memory.read_descriptor(page, LINK) {
+        0 => None,
+        next => Some(TableAddr(next)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec::Vec;
+    use tantalum_stage2::fake::FakeMemory;
+
+    fn all(memory: &FakeMemory, words: &Words, from: u32) -> Vec<u64> {
+        let mut cursor = words.at(memory, from);
+        core::iter::from_fn(|| cursor.next(memory, words)).collect()
+    }
+
+    #[test]
+    fn keeps_what_is_pushed_over_several_pages() {
+        let (mut memory, mut words, mut budget) = (FakeMemory::new(), Words::new(), 10);
+        for number in 0..1600 {
+            assert_eq!(words.push(&mut memory, number, &mut budget), Ok(()));
+            assert_eq!(words.last(&memory), Some(number));
+        }
+        assert_eq!((words.len(), words.pages(), budget), (1600, 4, 6));
+        for from in [0, 1, 7, 8, 9, 518, 519, 520, 1029, 1030, 1031, 1599] {
+            assert_eq!(all(&memory, &words, from), (u64::from(from)..1600).collect::<Vec<_>>(), "from {from}");
+            assert_eq!(words.get(&memory, from), Some(u64::from(from)));
+        }
+        assert_eq!((words.get(&memory, 1600), words.get(&memory, u32::MAX)), (None, None));
+        for index in [0, 7, 8, 518, 519, 1599] {
+            words.set(&mut memory, index, 0xabc);
+            assert_eq!(words.get(&memory, index), Some(0xabc));
+        }
+        words.set(&mut memory, 1600, 1);
+        words.replace_last(&mut memory, 5);
+        assert_eq!(words.get(&memory, 1599), Some(5));
+        words.free(&mut memory);
+        assert_eq!(memory.live(), 0);
+    }
+
+    #[test]
+    fn eight_words_need_no_page() {
+        let (mut memory, mut words, mut budget) = (FakeMemory::new(), Words::new(), 0);
+        assert_eq!(words.last(&memory), None);
+        words.replace_last(&mut memory, 1);
+        for number in 0..8 {
+            assert_eq!(words.push(&mut memory, number, &mut budget), Ok(()));
+        }
+        assert_eq!(words.push(&mut memory, 8, &mut budget), Err(Full));
+        words.replace_last(&mut memory, 70);
+        assert_eq!((all(&memory, &words, 0).len(), words.last(&memory)), (8, Some(70)));
+        words.free(&mut memory);
+        assert_eq!(memory.allocations(), 0);
+    }
+
+    #[test]
+    fn failing_changes_nothing() {
+        let (mut memory, mut words, mut budget) = (FakeMemory::new(), Words::new(), 2);
+        memory.set_budget(Some(1));
+        for number in 0..519 {
+            assert_eq!(words.push(&mut memory, number, &mut budget), Ok(()));
+        }
+        assert_eq!(words.push(&mut memory, 0, &mut budget), Err(Full));
+        assert_eq!((words.len(), words.pages(), budget), (519, 1, 1));
+        memory.set_budget(None);
+        assert_eq!(words.push(&mut memory, 519, &mut budget), Ok(()));
+        assert_eq!(all(&memory, &words, 517), [517, 518, 519]);
+        words.free(&mut memory);
+        assert_eq!(memory.live(), 0);
+    }
+}
