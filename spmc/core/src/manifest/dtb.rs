@@ -102,10 +102,26 @@ fn size(bytes: &[u8], offset: usize) -> Option<usize> {
     word(bytes, offset).and_then(|word| usize::try_from(word).ok())
 }
 
-/// The bytes from `offset` to the next zero byte, without it. `None` when there is none within [`MAX_NAME`] bytes.
+/// The bytes from `offset` to the next zero byte, without it. `None` when there is none within [`MAX_NAME`] bytes. Eight
+/// bytes a step: names are most of what a parser looks at.
 fn string(bytes: &[u8], offset: usize) -> Option<&[u8]> {
-    let rest = bytes.get(offset..)?;
-    rest.get(..rest.iter().take(MAX_NAME).position(|byte| *byte == 0)?)
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let all = bytes.get(offset..)?;
+    let (mut rest, mut length) = (all, 0_usize);
+    while let Some((chunk, next)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        // Bit 7 of each byte that is zero, and maybe of bytes above the first such one.
+        let zeros = word.wrapping_sub(ONES) & !word & ONES << 7;
+        if zeros != 0 {
+            return all.get(..length.checked_add(usize::try_from(zeros.trailing_zeros() >> 3).ok()?)?);
+        }
+        length = length.checked_add(8)?;
+        if length >= MAX_NAME {
+            return None;
+        }
+        rest = next;
+    }
+    all.get(..length.checked_add(rest.iter().position(|byte| *byte == 0)?)?)
 }
 
 /// `offset` rounded up to a multiple of 4.

@@ -161,3 +161,21 @@ fn mutated_trees_read_as_dtoolkit_reads_them() {
         "{both} {neither} {one} {longer}"
     );
 }
+
+#[test]
+fn strings_end_at_the_first_zero() {
+    for start in 0..4 {
+        for length in 0..40 {
+            for tail in [0, 1, 9] {
+                let mut bytes = std::vec![0x81_u8; start];
+                bytes.extend((0..length).map(|index| if index % 3 == 0 { 1 } else { 0x80 }));
+                bytes.push(0);
+                bytes.extend(core::iter::repeat_n(1, tail));
+                assert_eq!(super::string(&bytes, start).map(<[u8]>::len), Some(length));
+            }
+        }
+    }
+    assert_eq!(super::string(&[1; 40], 0), None);
+    assert_eq!(super::string(&[1; 400], 0), None);
+    assert_eq!(super::string(&[0; 4], 5), None);
+}
