@@ -8,7 +8,6 @@ pub use arm_ffa::{FfaError, FuncId, Version};
 
 use crate::{
     id::{EndpointId, VcpuIndex},
-    machine::SmcRegisters,
 };
 
 /// The FF-A version that the SPMC implements.
@@ -82,6 +81,9 @@ impl Function {
             0xc400_008d => Self::Ffa(FuncId::MsgSendDirectReq64_2),
             0xc400_008e => Self::Ffa(FuncId::MsgSendDirectResp64_2),
             0x8400_0069 => Self::Ffa(FuncId::IdGet),
+            0x8400_006b => Self::Ffa(FuncId::MsgWait32),
+            0x8400_006d => Self::Ffa(FuncId::Run32),
+            0x8400_0064 => Self::Ffa(FuncId::Features),
             _ => Self::decode_any(x0),
         }
     }
@@ -230,13 +232,4 @@ pub fn put_error(registers: &mut [u64], error: FfaError) {
 #[must_use]
 pub fn error_code(error: FfaError) -> u64 {
     u64::from(i32::from(error) as u32)
-}
-
-/// Clears x8-x17 of a reply to the normal world, so that an SMC64 reply never carries a value of ours or of a partition
-/// (SMCCC 1.2; FF-A 1.2, "register usage").
-#[inline(always)]
-pub fn clear_upper(registers: &mut SmcRegisters) {
-    if let Some(upper) = registers.last_chunk_mut() {
-        *upper = [0; 10];
-    }
 }

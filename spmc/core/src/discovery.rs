@@ -29,8 +29,8 @@ const SCHEDULE_RECEIVER_FEATURE: u32 = 2;
 
 /// FFA_VERSION from a partition: x0-x7 of the answer, w0 holding the SPMC's version or NOT_SUPPORTED.
 #[must_use]
-pub fn version(partition: &Partition, x: [u64; 31]) -> [u64; 8] {
-    let [_, requested, ..] = x;
+pub fn version(partition: &Partition, asked: &[u64; 8]) -> [u64; 8] {
+    let [_, requested, ..] = *asked;
     let accepted = compatible(low(requested)).is_some_and(|version| partition.negotiate(version));
     let w0 = if accepted { u64::from(u32::from(SPMC_VERSION)) } else { abi::error_code(FfaError::NotSupported) };
     [w0, 0, 0, 0, 0, 0, 0, 0]
@@ -41,8 +41,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `NotSupported` for what is not there, `InvalidParameters` for input properties of a call that has none.
-    pub fn features(&self, instance: Instance<'_>, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub fn features(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, w2, ..] = *registers;
         let id = low(w1);
         if id & !FEATURE_ID_MASK == 0 {
             // Of the interrupts that are features, the normal world's schedule receiver interrupt is there.
@@ -63,7 +63,7 @@ impl Spmc {
 
     pub(crate) fn partition_info_for_partition(&self, pe: &mut Pe<'_>) -> Action {
         let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
-        let asked: SmcRegisters = running.ctx.x.first_chunk().copied().unwrap_or([0; 18]);
+        let asked = running.ctx.x.first_chunk().copied().unwrap_or([0; 8]);
         match self.partition_info_get_regs(Instance::Partition(running.partition), &asked) {
             Ok(registers) => {
                 for (register, value) in running.ctx.x.iter_mut().zip(registers) {
@@ -83,7 +83,7 @@ impl Spmc {
     pub fn partition_info_get_regs(
         &self,
         instance: Instance<'_>,
-        asked: &SmcRegisters,
+        asked: &[u64; 8],
     ) -> Result<SmcRegisters, FfaError> {
         let [_, x1, x2, x3, ..] = *asked;
         let uuid = uuid_from_registers(x1, x2);

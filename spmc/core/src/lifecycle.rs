@@ -21,7 +21,6 @@ impl Spmc {
     pub(crate) fn online<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         pe.running = None;
         pe.chain.clear();
-        pe.keep_upper = false;
         pe.schedule_receiver = false;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);

@@ -48,10 +48,10 @@ impl Spmc {
         &self,
         instance: Instance<'_>,
         machine: &M,
-        registers: &[u64],
+        registers: &[u64; 8],
         wide: bool,
     ) -> Result<[u64; 8], FfaError> {
-        let [_, x1, x2, x3, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+        let [_, x1, x2, x3, ..] = *registers;
         let address = |x: u64| if wide { x } else { u64::from(low(x)) };
         let pages = low(x3);
         if pages & !PAGE_COUNT_MASK != 0 {
@@ -81,8 +81,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` when there is no pair, or an id is given.
-    pub(crate) fn unmap_buffers(&self, instance: Instance<'_>, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn unmap_buffers(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, ..] = *registers;
         if low(w1) != 0 {
             return Err(FfaError::InvalidParameters);
         }
@@ -94,8 +94,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` for another endpoint's id; `Denied` when the caller does not own the buffer.
-    pub(crate) fn release_rx(&self, instance: Instance<'_>, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn release_rx(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, ..] = *registers;
         if low(w1) != 0 {
             return Err(FfaError::InvalidParameters);
         }
@@ -117,9 +117,9 @@ impl Spmc {
         &self,
         instance: Instance<'_>,
         machine: &mut M,
-        registers: &[u64],
+        registers: &[u64; 8],
     ) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, w3, w4, w5, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+        let [_, w1, w2, w3, w4, w5, ..] = *registers;
         let half = |first: u64, second: u64| u64::from(low(first)) | (u64::from(low(second)) << 32);
         let uuid = uuid_from_registers(half(w1, w2), half(w3, w4));
         let flags = low(w5);

@@ -37,6 +37,7 @@ impl Spmc {
         if form == Form::Direct2 && self.normal_world_version() < V1_2 && !route.source.is_secure() {
             return refuse(pe, FfaError::NotSupported);
         }
+        self.lock_normal_world_version();
         match self.start_request(pe.index, &pe.chain, route, form, &pe.normal_world, false) {
             Ok(running) => {
                 pe.running = Some(running);
@@ -168,9 +169,6 @@ impl Spmc {
         }
         put_first_18(form, route, &responder.ctx.x, &mut pe.normal_world);
         put_back(responder.slot, State::Waiting(responder.ctx));
-        if form != Form::Direct2 {
-            abi::clear_upper(&mut pe.normal_world);
-        }
         Action::NormalWorld
     }
 }

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 use spin::mutex::TicketMutex;
 
 use crate::{
-    abi::{self, FfaError, FuncId, Route, low},
+    abi::{self, FfaError, Route, low},
     discovery::Instance,
     id::EndpointId,
     machine::Machine,
@@ -118,33 +118,12 @@ impl Spmc {
         change(&mut vm.notifications, vcpus)
     }
 
-    /// The four calls that both worlds make.
-    ///
-    /// # Errors
-    /// Those of each.
-    pub(crate) fn notify<M: Machine>(
-        &self,
-        instance: Instance<'_>,
-        pe: &mut Pe<'_>,
-        machine: &mut M,
-        function: FuncId,
-        registers: &[u64],
-    ) -> Result<[u64; 8], FfaError> {
-        match function {
-            FuncId::NotificationBind => self.bind(instance, registers, true),
-            FuncId::NotificationUnbind => self.bind(instance, registers, false),
-            FuncId::NotificationSet => self.set(instance, pe, machine, registers),
-            FuncId::NotificationGet => self.get(instance, registers),
-            _ => Err(FfaError::NotSupported),
-        }
-    }
-
     /// FFA_NOTIFICATION_BITMAP_CREATE: w1 the VM, w2 the number of its vCPUs.
     ///
     /// # Errors
     /// `InvalidParameters` for a secure id or no vCPU, `Denied` when the VM has one, `NoMemory`.
-    pub(crate) fn create_bitmap(&self, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn create_bitmap(&self, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, w2, ..] = *registers;
         let (id, vcpus) = (vm_id(w1)?, usize::try_from(low(w2)).map_err(|_| FfaError::NoMemory)?);
         if vcpus == 0 {
             return Err(FfaError::InvalidParameters);
@@ -157,8 +136,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` when there is none, `Denied` while something is pending.
-    pub(crate) fn destroy_bitmap(&self, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn destroy_bitmap(&self, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, ..] = *registers;
         let id = vm_id(w1)?;
         self.vms.lock().destroy(id)?;
         for notifications in self.partitions().iter().filter_map(|partition| partition.notifications.as_ref()) {
@@ -171,8 +150,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` for ids or bits that cannot be, `Denied` when bits are (or are not) bound, or pending.
-    pub(crate) fn bind(&self, instance: Instance<'_>, registers: &[u64], bind: bool) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, w3, w4, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn bind(&self, instance: Instance<'_>, registers: &[u64; 8], bind: bool) -> Result<[u64; 8], FfaError> {
+        let [_, w1, w2, w3, w4, ..] = *registers;
         let Route { source: sender, destination: receiver } = Route::decode(w1);
         let (flags, bitmap) = (low(w2), bitmap(w3, w4));
         let allowed_flags = if bind { PER_VCPU } else { 0 };
@@ -204,9 +183,9 @@ impl Spmc {
         instance: Instance<'_>,
         pe: &mut Pe<'_>,
         machine: &mut M,
-        registers: &[u64],
+        registers: &[u64; 8],
     ) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, w3, w4, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+        let [_, w1, w2, w3, w4, ..] = *registers;
         let Route { source: sender, destination: receiver } = Route::decode(w1);
         let (flags, bitmap) = (low(w2), bitmap(w3, w4));
         let vcpu = usize::try_from(flags >> 16).map_err(|_| FfaError::InvalidParameters)?;
@@ -229,8 +208,8 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` for ids, flags or vCPUs that cannot be.
-    pub(crate) fn get(&self, instance: Instance<'_>, registers: &[u64]) -> Result<[u64; 8], FfaError> {
-        let [_, w1, w2, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+    pub(crate) fn get(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        let [_, w1, w2, ..] = *registers;
         let Route { source: vcpu, destination: receiver } = Route::decode(w1);
         let flags = low(w2);
         if flags & !(FROM_PARTITIONS | FROM_VMS | FROM_SPM | FROM_HYPERVISOR) != 0 || !speaks_for(instance, receiver) {

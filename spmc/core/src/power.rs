@@ -40,7 +40,6 @@ impl Spmc {
         match low(x2) {
             VERSION_REQUEST => {
                 let version = self.negotiate_with_normal_world(low(x3));
-                pe.keep_upper = true;
                 respond(pe, VERSION_RESPONSE, version)
             }
             PSCI_REQUEST => {
@@ -59,12 +58,10 @@ impl Spmc {
     }
 
     fn negotiate_with_normal_world(&self, requested: u32) -> u64 {
-        match compatible(requested) {
-            Some(version) => {
-                self.set_normal_world_version(version);
-                u64::from(u32::from(SPMC_VERSION))
-            }
-            None => abi::error_code(FfaError::NotSupported),
+        if compatible(requested).is_some_and(|version| self.negotiate_normal_world_version(version)) {
+            u64::from(u32::from(SPMC_VERSION))
+        } else {
+            abi::error_code(FfaError::NotSupported)
         }
     }
 }

@@ -108,8 +108,6 @@ pub struct Pe<'s> {
     pub(crate) booting: Option<usize>,
     /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
     pub(crate) schedule_receiver: bool,
-    /// An FFA_VERSION framework request is being answered: the caller's x8-x17 are to be kept.
-    pub(crate) keep_upper: bool,
 }
 
 impl Pe<'_> {
@@ -138,6 +136,7 @@ pub struct Spmc {
     pub(crate) normal_world_mailbox: Mailbox,
     pub(crate) vms: Vms,
     normal_world_version: AtomicU32,
+    normal_world_version_locked: AtomicBool,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
 }
@@ -165,6 +164,7 @@ impl Spmc {
             normal_world_mailbox: Mailbox::new(None),
             vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
+            normal_world_version_locked: AtomicBool::new(false),
             booted: AtomicBool::new(false),
         }
     }
@@ -200,7 +200,6 @@ impl Spmc {
             chain: Vec::with_capacity(self.partitions.len()),
             booting: None,
             schedule_receiver: false,
-            keep_upper: false,
         })
     }
 
@@ -234,8 +233,23 @@ impl Spmc {
         Version::try_from(self.normal_world_version.load(Ordering::Relaxed)).unwrap_or(SPMC_VERSION)
     }
 
-    pub(crate) fn set_normal_world_version(&self, version: Version) {
+    /// FFA_VERSION of the normal world: takes `version` unless another call has been made since; the one in force may be
+    /// repeated.
+    #[must_use]
+    pub(crate) fn negotiate_normal_world_version(&self, version: Version) -> bool {
+        if self.normal_world_version_locked.load(Ordering::Relaxed) {
+            return self.normal_world_version() == version;
+        }
         self.normal_world_version.store(u32::from(version), Ordering::Relaxed);
+        true
+    }
+
+    /// The normal world has made another call than FFA_VERSION: its version stays as it is from here on.
+    #[inline(always)]
+    pub(crate) fn lock_normal_world_version(&self) {
+        if !self.normal_world_version_locked.load(Ordering::Relaxed) {
+            self.normal_world_version_locked.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A call by the normal world, or by EL3 itself.
@@ -254,70 +268,63 @@ impl Spmc {
 
     #[inline(never)]
     fn other_normal_world_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
-        if function != FuncId::Interrupt32 && function.minimum_ffa_version() > self.normal_world_version() {
-            return refuse(pe, FfaError::NotSupported);
+        if function != FuncId::Interrupt32 {
+            self.lock_normal_world_version();
+            if function.minimum_ffa_version() > self.normal_world_version() {
+                return refuse(pe, FfaError::NotSupported);
+            }
         }
-        match function {
-            FuncId::Run32 => self.run_from_normal_world(pe),
-            FuncId::Interrupt32 => secure_interrupt_in_normal_world(pe, machine),
-            FuncId::Features => {
-                let result = self.features(Instance::NormalWorld, &pe.normal_world);
-                reply(pe, result)
-            }
-            FuncId::IdGet => reply(pe, Ok(success(u64::from(EndpointId::NWD.as_u16())))),
-            FuncId::SpmIdGet => reply(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),
-            FuncId::PartitionInfoGetRegs => {
-                let asked = pe.normal_world;
-                match self.partition_info_get_regs(Instance::NormalWorld, &asked) {
-                    Ok(registers) => {
-                        pe.normal_world = registers;
-                        Action::NormalWorld
-                    }
-                    Err(error) => refuse(pe, error),
+        let caller = Instance::NormalWorld;
+        let asked = first_8(&pe.normal_world);
+        let result = match function {
+            FuncId::Run32 => return self.run_from_normal_world(pe),
+            FuncId::Interrupt32 => return secure_interrupt_in_normal_world(pe, machine),
+            FuncId::PartitionInfoGetRegs => match self.partition_info_get_regs(caller, &asked) {
+                Ok(registers) => {
+                    pe.normal_world = registers;
+                    return Action::NormalWorld;
                 }
-            }
-            FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
-                let wide = function == FuncId::RxTxMap64;
-                let result = self.map_buffers(Instance::NormalWorld, machine, &pe.normal_world, wide);
-                reply(pe, result)
-            }
-            FuncId::RxTxUnmap => {
-                let result = self.unmap_buffers(Instance::NormalWorld, &pe.normal_world);
-                reply(pe, result)
-            }
-            FuncId::RxRelease => {
-                let result = self.release_rx(Instance::NormalWorld, &pe.normal_world);
-                reply(pe, result)
-            }
-            FuncId::NotificationBitmapCreate => {
-                let result = self.create_bitmap(&pe.normal_world);
-                reply(pe, result)
-            }
-            FuncId::NotificationBitmapDestroy => {
-                let result = self.destroy_bitmap(&pe.normal_world);
-                reply(pe, result)
-            }
+                Err(error) => Err(error),
+            },
+            FuncId::IdGet => Ok(success(u64::from(EndpointId::NWD.as_u16()))),
+            FuncId::NotificationBitmapCreate => self.create_bitmap(&asked),
+            FuncId::NotificationBitmapDestroy => self.destroy_bitmap(&asked),
             FuncId::NotificationInfoGet32 | FuncId::NotificationInfoGet64 => {
-                let result = self.info_get(function == FuncId::NotificationInfoGet64);
-                reply(pe, result)
-            }
-            FuncId::NotificationBind
-            | FuncId::NotificationUnbind
-            | FuncId::NotificationSet
-            | FuncId::NotificationGet => {
-                let registers = pe.normal_world;
-                let result = self.notify(Instance::NormalWorld, pe, machine, function, &registers);
-                reply(pe, result)
-            }
-            FuncId::PartitionInfoGet => {
-                let result = self.partition_info_get(Instance::NormalWorld, machine, &pe.normal_world);
-                reply(pe, result)
+                self.info_get(function == FuncId::NotificationInfoGet64)
             }
             // A response that nobody waits for: responses go from partitions to the normal world only.
             FuncId::MsgSendDirectResp32 | FuncId::MsgSendDirectResp64 | FuncId::MsgSendDirectResp64_2 => {
-                refuse(pe, FfaError::Denied)
+                Err(FfaError::Denied)
             }
-            _ => refuse(pe, FfaError::NotSupported),
+            _ => self.common_call(caller, pe, machine, function, &asked),
+        };
+        reply(pe, result)
+    }
+
+    /// The calls that both worlds make alike, and that end at once.
+    #[inline(never)]
+    fn common_call<M: Machine>(
+        &self,
+        caller: Instance<'_>,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        function: FuncId,
+        asked: &[u64; 8],
+    ) -> Result<[u64; 8], FfaError> {
+        match function {
+            FuncId::Features => self.features(caller, asked),
+            FuncId::SpmIdGet => Ok(success(u64::from(EndpointId::SPMC.as_u16()))),
+            FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
+                self.map_buffers(caller, machine, asked, function == FuncId::RxTxMap64)
+            }
+            FuncId::RxTxUnmap => self.unmap_buffers(caller, asked),
+            FuncId::RxRelease => self.release_rx(caller, asked),
+            FuncId::PartitionInfoGet => self.partition_info_get(caller, machine, asked),
+            FuncId::NotificationBind => self.bind(caller, asked, true),
+            FuncId::NotificationUnbind => self.bind(caller, asked, false),
+            FuncId::NotificationSet => self.set(caller, pe, machine, asked),
+            FuncId::NotificationGet => self.get(caller, asked),
+            _ => Err(FfaError::NotSupported),
         }
     }
 
@@ -355,69 +362,41 @@ impl Spmc {
         if function.minimum_ffa_version() > running.partition.version() {
             return answer(pe, Err(FfaError::NotSupported));
         }
-        match function {
-            FuncId::MsgSendDirectReq64_2 => self.request_from_partition(pe, machine, Form::Direct2),
-            FuncId::MsgSendDirectResp64_2 => self.response(pe, machine, Form::Direct2),
-            FuncId::MsgWait32 => self.message_wait(pe, machine),
-            FuncId::Yield32 => self.yield_cycles(pe, machine),
-            FuncId::Run32 => self.run_from_partition(pe, machine),
-            FuncId::Version => {
-                let result = crate::discovery::version(running.partition, running.ctx.x);
-                abi::put(&mut running.ctx.x, result);
-                Action::Run
-            }
-            FuncId::Features => {
-                let instance = Instance::Partition(running.partition);
-                let result = self.features(instance, &running.ctx.x);
-                answer(pe, result)
-            }
-            FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
-                let wide = function == FuncId::RxTxMap64;
-                let result = self.map_buffers(Instance::Partition(running.partition), machine, &running.ctx.x, wide);
-                answer(pe, result)
-            }
-            FuncId::RxTxUnmap => {
-                let result = self.unmap_buffers(Instance::Partition(running.partition), &running.ctx.x);
-                answer(pe, result)
-            }
-            FuncId::RxRelease => {
-                let result = self.release_rx(Instance::Partition(running.partition), &running.ctx.x);
-                answer(pe, result)
-            }
-            FuncId::NotificationBind
-            | FuncId::NotificationUnbind
-            | FuncId::NotificationSet
-            | FuncId::NotificationGet => {
-                let (instance, registers) = (Instance::Partition(running.partition), running.ctx.x);
-                let result = self.notify(instance, pe, machine, function, &registers);
-                answer(pe, result)
-            }
-            FuncId::PartitionInfoGet => {
-                let result = self.partition_info_get(Instance::Partition(running.partition), machine, &running.ctx.x);
-                answer(pe, result)
-            }
-            FuncId::SpmIdGet => answer(pe, Ok(success(u64::from(EndpointId::SPMC.as_u16())))),
-            FuncId::PartitionInfoGetRegs => self.partition_info_for_partition(pe),
+        let caller = Instance::Partition(running.partition);
+        let asked = first_8(&running.ctx.x);
+        let result = match function {
+            FuncId::MsgSendDirectReq64_2 => return self.request_from_partition(pe, machine, Form::Direct2),
+            FuncId::MsgSendDirectResp64_2 => return self.response(pe, machine, Form::Direct2),
+            FuncId::MsgWait32 => return self.message_wait(pe, machine),
+            FuncId::Yield32 => return self.yield_cycles(pe, machine),
+            FuncId::Run32 => return self.run_from_partition(pe, machine),
+            FuncId::PartitionInfoGetRegs => return self.partition_info_for_partition(pe),
+            FuncId::Error32 => return self.partition_error(pe, machine),
+            FuncId::Version => Ok(crate::discovery::version(running.partition, &asked)),
             FuncId::ConsoleLog32 | FuncId::ConsoleLog64 => {
-                let result = crate::console::console_log(running, machine, function == FuncId::ConsoleLog64);
-                answer(pe, result)
+                crate::console::console_log(running, machine, function == FuncId::ConsoleLog64)
             }
             FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => {
                 let wide = function == FuncId::SecondaryEpRegister64;
-                let result = crate::lifecycle::register_secondary_entry(running, self.is_booted(), wide);
-                answer(pe, result)
+                crate::lifecycle::register_secondary_entry(running, self.is_booted(), wide)
             }
-            FuncId::Error32 => self.partition_error(pe, machine),
             // Calls that only the SPMC and the SPMD make: known, and not a partition's to make.
-            FuncId::Interrupt32 | FuncId::NormalWorldResume32 => answer(pe, Err(FfaError::Denied)),
-            _ => answer(pe, Err(FfaError::NotSupported)),
-        }
+            FuncId::Interrupt32 | FuncId::NormalWorldResume32 => Err(FfaError::Denied),
+            _ => self.common_call(caller, pe, machine, function, &asked),
+        };
+        answer(pe, result)
     }
 
     /// Whether the boot PE has initialised all partitions.
     pub(crate) fn is_booted(&self) -> bool {
         self.booted.load(Ordering::Acquire)
     }
+}
+
+/// The registers that the arguments of a call are in, but for direct messages.
+#[inline(always)]
+fn first_8(registers: &[u64]) -> [u64; 8] {
+    registers.first_chunk().copied().unwrap_or([0; 8])
 }
 
 /// `FFA_SUCCESS` with one value in w2.
@@ -432,14 +411,12 @@ pub(crate) fn refuse(pe: &mut Pe<'_>, error: FfaError) -> Action {
     reply(pe, Err(error))
 }
 
-/// Ends a call of the normal world.
+/// Ends a call of the normal world. x8-x17 stay as they came with the call: the caller's own, which an SMC with a result of
+/// up to eight registers preserves (SMCCC 1.2, section 2.6; TF-A passes them on in both directions).
 pub(crate) fn reply(pe: &mut Pe<'_>, result: Result<[u64; 8], FfaError>) -> Action {
     match result {
         Ok(registers) => abi::put(&mut pe.normal_world, registers),
         Err(error) => abi::put_error(&mut pe.normal_world, error),
-    }
-    if !core::mem::take(&mut pe.keep_upper) {
-        abi::clear_upper(&mut pe.normal_world);
     }
     Action::NormalWorld
 }

@@ -180,7 +180,10 @@ fn tables<M: Machine>(
         if let Err(error) = result {
             let message = match error {
                 tantalum_stage2::Error::OutOfTables => String::from(TOO_SMALL),
-                other => format!("region \"{}\" {}: cannot be mapped ({other:?})", region.name, region.range),
+                tantalum_stage2::Error::AlreadyMapped { .. } => {
+                    format!("region \"{}\" {}: overlaps another region of the partition", region.name, region.range)
+                }
+                _ => format!("region \"{}\" {}: cannot be mapped", region.name, region.range),
             };
             secure.destroy(&mut memory).complete(&mut memory);
             non_secure.destroy(&mut memory).complete(&mut memory);

@@ -234,7 +234,7 @@ fn chain_of_three_unwinds_in_order() {
         system.respond(1, from, to);
     }
     assert_eq!(system.owner(1), NWD);
-    assert_eq!(system.all(1)[8..], [0; 10]);
+    assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
 }
 
 #[test]

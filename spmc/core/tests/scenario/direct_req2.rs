@@ -93,12 +93,12 @@ fn sender_that_sends_none_is_denied() {
 fn is_not_there_before_ffa_1_2() {
     let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.version(1, 1)).partition("b").build();
     let mut system = System::booted(&spmc, machine);
+    system.negotiate(0, 0x1_0001);
     system.ask(0, A);
     system.smc_fails(0, &message(REQ2, A, B, service(B)), NOT_SUPPORTED);
     system.smc_fails(0, &message(RESP2, A, 0, [0, 0]), NOT_SUPPORTED);
     system.respond(0, A, 0);
     // Neither to a normal world of FF-A 1.1.
-    system.negotiate(0, 0x1_0001);
     system.nwd_fails(0, &message(REQ2, 0, B, service(B)), NOT_SUPPORTED);
     // EL3's own logical partitions are not bound by that.
     system.nwd(0, &message(REQ2, 0xffc0, B, service(B)));

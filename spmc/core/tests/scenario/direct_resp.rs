@@ -3,13 +3,13 @@
 use crate::support::*;
 
 #[test]
-fn returns_to_the_normal_world_with_nothing_above_x7() {
+fn returns_to_the_normal_world_with_its_own_registers_above_x7() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
     system.smc(0, &response(A, 0));
     assert_eq!((system.owner(0), system.regs(0)), (NWD, response(A, 0)));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn of_64_bits_may_answer_a_request_of_32() {
     let wide = [RESP_64, route(A, 0), 0, 1 << 63, 4, 5, 6, u64::MAX];
     system.smc(0, &wide);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, wide));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
 }
 
 #[test]

@@ -147,5 +147,5 @@ fn abort_leaves_nothing_behind() {
     system.ask(0, A);
     system.smc(0, &[ABORT, 0xdead, 0xbeef]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
 }

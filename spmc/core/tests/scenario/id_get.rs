@@ -20,5 +20,5 @@ fn of_the_normal_world_is_zero() {
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &[ID_GET]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, success(0)));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
 }

@@ -13,7 +13,7 @@ fn of_the_normal_world_preempts() {
     let pc = system.ctx(1).pc;
     system.exit(1, NS_INTERRUPT);
     assert_eq!((system.owner(1), system.regs(1)), (NWD, [INTERRUPT, target(A, 1), 0, 0, 0, 0, 0, 0]));
-    assert_eq!(system.all(1)[8..], [0; 10]);
+    assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
     system.nwd(1, &[RUN, target(A, 1)]);
     assert_eq!((system.owner(1), system.regs(1)), (runs(A, 1), [1, 2, 3, 4, 5, 6, 7, 8]));
     assert_eq!(system.ctx(1).pc, pc);
@@ -142,7 +142,7 @@ fn of_the_secure_world_while_the_normal_world_ran_is_followed_by_its_return() {
     system.machine.pe(0).secure_interrupts.push_back(40);
     system.nwd(0, &[INTERRUPT]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
     assert!(system.machine.pe(0).secure_interrupts.is_empty());
 }
 

@@ -23,7 +23,7 @@ fn ends_cycles_by_run() {
     assert_eq!(system.owner(1), runs(B, 1));
     system.smc(1, &[MSG_WAIT]);
     assert_eq!((system.owner(1), system.regs(1)), (NWD, [MSG_WAIT, target(B, 1), 0, 0, 0, 0, 0, 0]));
-    assert_eq!(system.all(1)[8..], [0; 10]);
+    assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn cpu_off_is_answered_with_success() {
     let mut system = System::booted(&spmc, machine);
     system.nwd(1, &framework(0x8000_0000 | 0xdead << 32, 0x8400_0002 | 0xdead << 32));
     assert_eq!((system.owner(1), system.regs(1)), (NWD, [RESP, route(SPMC, SPMD), 0x8000_0002, 0, 0, 0, 0, 0]));
-    assert_eq!(system.all(1)[8..], [0; 10]);
+    assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
 }
 
 #[test]

@@ -116,27 +116,44 @@ fn of_the_normal_world_keeps_x8_to_x17() {
     system.nwd(0, &registers);
     assert_eq!(system.regs(0), [RESP, route(SPMC, SPMD), 0x8000_0009, V1_2, 0, 0, 0, 0]);
     assert_eq!(system.all(0)[8..], registers[8..]);
-    // Only of that one call.
     registers[0] = ID_GET;
     system.nwd(0, &registers);
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], registers[8..]);
 }
 
 #[test]
 fn of_the_normal_world_gates_its_calls() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
-    // Until it has said one, it is as new as the SPMC.
-    system.nwd(0, &[SPM_ID_GET]);
-    assert_eq!(system.regs(0), success(SPMC));
-    system.negotiate(0, 0x1_0000);
+    system.negotiate(0, 0x1_0003);
+    // One that is refused changes nothing.
+    system.negotiate(0, 0x2_0000);
+    system.negotiate(1, 0x1_0000);
     system.nwd_fails(0, &[SPM_ID_GET], NOT_SUPPORTED);
     system.nwd_fails(0, &[PARTITION_INFO_GET_REGS], NOT_SUPPORTED);
     system.nwd_fails(0, &[FEATURES, REQ2], NOT_SUPPORTED);
-    // One that is refused changes nothing.
-    system.negotiate(0, 0x2_0000);
-    system.nwd_fails(0, &[SPM_ID_GET], NOT_SUPPORTED);
-    system.negotiate(1, 0x1_0003);
+}
+
+#[test]
+fn of_the_normal_world_stays_once_it_has_made_another_call() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    // Until it has said one, it is as new as the SPMC.
     system.nwd(0, &[SPM_ID_GET]);
     assert_eq!(system.regs(0), success(SPMC));
+    for version in [0x1_0000, 0x1_0001] {
+        assert_eq!(system.negotiate(1, version), 0xffff_ffff);
+    }
+    assert_eq!(system.negotiate(1, V1_2), V1_2);
+    system.nwd(0, &[SPM_ID_GET]);
+    assert_eq!(system.regs(0), success(SPMC));
+}
+
+#[test]
+fn of_the_normal_world_stays_once_it_has_sent_a_request() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.respond(0, A, 0);
+    assert_eq!(system.negotiate(0, 0x1_0001), 0xffff_ffff);
 }

@@ -10,7 +10,7 @@ fn to_the_normal_world_and_back() {
     // w2 and w3: the time-out, which the SPMC passes on.
     system.smc(0, &[YIELD, 0, 0xdead_0000_0005, 0xdead_0000_0006]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, [YIELD, target(A, 0), 5, 6, 0, 0, 0, 0]));
-    assert_eq!(system.all(0)[8..], [0; 10]);
+    assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
     system.nwd(0, &[RUN, target(A, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
     system.respond(0, A, 0);

@@ -184,6 +184,14 @@ impl<'s> System<'s> {
         *self.all(pe).first_chunk().expect("18 registers")
     }
 
+    /// x8-x17 as [`System::nwd`] gives them to the SPMC, and gets them back with a result of eight registers.
+    #[must_use]
+    pub fn upper_of_the_normal_world() -> [u64; 10] {
+        let mut registers: SmcRegisters = [0; 18];
+        fill(&mut registers, &[], 0);
+        *registers.last_chunk().expect("18 registers")
+    }
+
     /// x0-x17 of whoever has the PE.
     #[must_use]
     pub fn all(&self, pe: usize) -> SmcRegisters {
