@@ -23,6 +23,8 @@ pub const RELAY: Uuid = uuid!("b7d09f64-2c3e-4f81-8a15-90e3d1c4b532");
 pub const RELAY_SERVICE: Uuid = uuid!("b7d09f64-2c3e-4f81-8a15-90e3d1c4b533");
 /// UUID of a partition that receives no direct requests.
 pub const SILENT: Uuid = uuid!("e1946d07-5b28-4a9c-b3f6-7c08a2e5d943");
+/// UUID of a partition that speaks FF-A 1.0, by hypervisor calls.
+pub const LEGACY: Uuid = uuid!("5d0e73a9-c41b-4f62-8b7d-19e6a04f2c85");
 /// UUIDs of the attacking partitions: the first one's, the others differ in the last digit.
 pub const ATTACK: Uuid = uuid!("d04a6f3b-7e15-4298-a0c9-61b5f8e2c750");
 /// UUIDs of the two small partitions for measuring.
@@ -85,6 +87,8 @@ pub enum Command {
     Read32 = 18,
     /// Write 4 bytes: address, value. Answers with the words of [`Probe`].
     Write32 = 19,
+    /// Wait for an interrupt, once.
+    Sleep = 20,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -93,7 +97,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -113,6 +117,7 @@ impl Command {
         Self::Print,
         Self::Read32,
         Self::Write32,
+        Self::Sleep,
     ];
 
     /// The command that the first word of a message stands for.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tantalum_partition::{
     Boot, Information, arch,
     context::{self, MAX_CONTEXTS},
-    ffa::{self, Error, HVC, Outcome, Request, Response, SMC, Uuid, UuidHelper, registers},
+    ffa::{self, Client, Error, HVC, Outcome, Request, Response, SMC, Uuid, UuidHelper, registers},
     measure, mmu,
     mmu::Attributes,
     println,
@@ -30,6 +30,8 @@ pub struct Agent {
     state: [u64; 32],
     /// Whether commands that end the partition are obeyed.
     dangerous: bool,
+    /// How the partition calls the SPM to wait and to respond.
+    client: Client,
 }
 
 /// A mask of general registers that a response has changed, for each context.
@@ -65,6 +67,7 @@ impl Agent {
             messages: 0,
             state: [0; 32],
             dangerous: false,
+            client: SMC,
         }
     }
 
@@ -74,10 +77,13 @@ impl Agent {
         self.information?.text("description")
     }
 
-    /// Registers the entry point of further contexts.
+    /// Registers the entry point of further contexts, if the manifest says that there are any.
     #[must_use]
     pub fn with_secondaries(self, boot: &Boot) -> Self {
-        if boot.is_first {
+        let contexts = self
+            .information
+            .and_then(|information| information.number("execution-ctx-count"));
+        if boot.is_first && contexts.is_some_and(|contexts| contexts > 1) {
             match boot.register_secondaries() {
                 Ok(()) => SECONDARIES_REGISTERED.store(true, Ordering::Relaxed),
                 Err(error) => println!("{}: no secondary entry point: {error}", self.name),
@@ -95,17 +101,23 @@ impl Agent {
         }
     }
 
+    /// Waits and responds by hypervisor calls.
+    #[must_use]
+    pub fn by_hvc(self) -> Self {
+        Self { client: HVC, ..self }
+    }
+
     /// Serves messages forever.
     pub fn serve(mut self) -> ! {
         if self.context == 0 {
             println!("{}: ready, id {:#x}", self.name, self.own_id);
         }
-        let context = self.context;
+        let (context, client) = (self.context, self.client);
         ffa::serve_with(
             |response| {
                 // A pattern in x18-x30 that must still be there when the next message comes.
                 let seed = arch::counter();
-                let (event, changed) = probe::call_checking_gprs(response, seed);
+                let (event, changed) = probe::call_checking_gprs(client, response, seed);
                 CHANGED[context].fetch_or(changed, Ordering::Relaxed);
                 event
             },
@@ -158,6 +170,7 @@ impl Agent {
                 }
             }
             Command::Measure => measure(self.own_id, first, answer),
+            Command::Sleep => arch::wait_for_interrupt(),
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }
     }

@@ -10,7 +10,7 @@ use tantalum_partition::{Boot, entry};
 entry!(main);
 
 fn main(boot: Boot) -> ! {
-    let agent = Agent::new("attack", &boot).dangerous();
+    let agent = Agent::new("attack", &boot).with_secondaries(&boot).dangerous();
     if agent.description() == Some("fails to initialise") {
         panic!("this partition is meant to fail while it initialises");
     }

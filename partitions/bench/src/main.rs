@@ -1,12 +1,12 @@
 //! The smallest partition that answers messages, for counting instructions: some five of its own a message, and no MMU.
 //!
-//! The one command that it knows is to measure messages to another partition.
+//! The commands that it knows are to measure messages to another partition, and to spin.
 #![no_std]
 #![no_main]
 
 use tantalum_agent::{Command, measure};
 use tantalum_partition::{
-    Boot, entry,
+    Boot, arch, entry,
     ffa::{FuncId, Registers, Request, SMC, registers},
     measure::answer_until_command,
 };
@@ -28,10 +28,14 @@ fn obey(own_id: u16, request: &Request) -> Registers {
     let [command, peer, ..] = *request.payload() else {
         return request.echo().registers;
     };
-    if command != Command::Measure.word() {
-        return request.echo().registers;
-    }
     let mut answer = [0; 14];
-    measure(own_id, peer, &mut answer);
+    match Command::from_word(command) {
+        Some(Command::Measure) => measure(own_id, peer, &mut answer),
+        Some(Command::Spin) => {
+            let end = arch::counter() + arch::ticks(peer);
+            while arch::counter() < end {}
+        }
+        _ => return request.echo().registers,
+    }
     request.respond(&answer).registers
 }

@@ -54,6 +54,12 @@ impl Boot {
             .find_map(|&register| Information::at(usize::try_from(register).ok()?))
     }
 
+    /// The version of FF-A that the manifest says the partition speaks, up to the one that this library does.
+    pub(crate) fn manifest_version(&self) -> Option<Version> {
+        let version = self.information()?.number("ffa-version")?;
+        Some(Version::try_from(version).ok()?.min(ffa::VERSION))
+    }
+
     /// Asks the SPM to start the further contexts of this partition at the runtime library's entry, from where they reach `main` too.
     ///
     /// # Errors
@@ -119,6 +125,12 @@ impl Information {
             let high = u64::from(word(descriptor, 28)?);
             device_tree(usize::try_from(high << 32 | low).ok()?)
         })
+    }
+
+    /// A number of one cell that the root of the manifest has as a property, such as `execution-ctx-count`.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.manifest()?.root().property(name)?.value_as().ok()
     }
 
     /// A string property of the root of the manifest, such as `description`.

@@ -181,11 +181,12 @@ extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: 
             mmu::enable();
         }
     }
+    let boot = Boot::new([x0, x1, x2, x3], index, is_first);
     if is_first && !arch::is_normal_world() {
-        crate::ffa::negotiate_version();
+        crate::ffa::negotiate_version(boot.manifest_version().unwrap_or(crate::ffa::VERSION));
     }
     debug_assert_eq!(index, context::index());
-    __tantalum_main(Boot::new([x0, x1, x2, x3], index, is_first))
+    __tantalum_main(boot)
 }
 
 /// The address at which further contexts or cores are to start.

@@ -30,7 +30,7 @@
 //! and a partition manifest with `entrypoint-offset = <0x4000>`, which is where the packaging tool puts the image. `gp-register-num` and a `boot-info`
 //! node in it make [`Boot::information`] work. The image runs at any load address.
 //!
-//! When `main` is called, the context has a stack of its own, vectors, and the MMU on (see [`mmu`]). A panic prints its message and ends the partition
+//! When `main` is called, the version of FF-A in the manifest (or 1.2, without a manifest) is agreed on, and the context has a stack of its own, vectors, and the MMU on (see [`mmu`]). A panic prints its message and ends the partition
 //! by `FFA_ABORT`, or by `FFA_ERROR` during initialisation, that is before the first message is waited for.
 //!
 //! The same library carries the normal-world test driver, at EL2 in the place of a BL33; [`normal_world`] is for it alone. [`probe`] is for programs

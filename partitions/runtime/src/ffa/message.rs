@@ -3,8 +3,8 @@
 use arm_ffa::{FuncId, UuidHelper};
 use uuid::Uuid;
 
-use super::{Client, Registers, SMC, error_code, ids, low, pair, registers};
-use crate::println;
+use super::{Registers, SMC, error_code, ids, low, pair, registers};
+use crate::{context, println};
 
 /// Bit 31 of w2: a message of the SPM itself, not of a partition.
 const FRAMEWORK: u64 = 1 << 31;
@@ -159,9 +159,11 @@ pub fn serve(handler: impl FnMut(&Request) -> Response) -> ! {
     serve_with(|registers| SMC.call(registers), handler)
 }
 
-/// [`serve`], with a function of one's own to make the calls that send responses.
+/// [`serve`], with a function of one's own to make the calls.
 pub fn serve_with(mut call: impl FnMut(&Registers) -> Registers, mut handler: impl FnMut(&Request) -> Response) -> ! {
-    let mut event = SMC.msg_wait();
+    let wait = registers(&[FuncId::MsgWait32 as u64]);
+    context::set_initialised();
+    let mut event = call(&wait);
     loop {
         event = if let Some(request) = Request::from_registers(&event) {
             call(&handler(&request).registers)
@@ -169,14 +171,10 @@ pub fn serve_with(mut call: impl FnMut(&Registers) -> Registers, mut handler: im
             call(&response)
         } else if let Some(code) = error_code(&event) {
             println!("the SPM refused a response or a wait: {code}");
-            wait(SMC)
+            call(&wait)
         } else {
             // FFA_RUN without a message, or an interrupt that this library has nothing to do with.
-            wait(SMC)
+            call(&wait)
         };
     }
-}
-
-fn wait(client: Client) -> Registers {
-    client.msg_wait()
 }

@@ -379,9 +379,8 @@ pub fn outcome(answer: &Registers) -> Result<Outcome, Error> {
     }
 }
 
-/// Agrees on FF-A 1.2, or on what the SPM has if that is older: the first thing that a partition does.
-pub(crate) fn negotiate_version() {
-    let mut version = VERSION;
+/// Agrees on a version, or on what the SPM has if that is older: the first thing that a partition does.
+pub(crate) fn negotiate_version(mut version: Version) {
     while let Err(Error::Ffa(FfaError::NotSupported)) = SMC.version(version) {
         let Some(minor) = version.1.checked_sub(1) else { return };
         version = Version(version.0, minor);

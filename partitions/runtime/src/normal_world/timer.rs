@@ -9,14 +9,15 @@ use crate::arch;
 /// Its interrupt, a PPI.
 pub const INTERRUPT: u32 = 26;
 
-/// Has the interrupt come in `milliseconds`.
-pub fn start(milliseconds: u64) {
+/// Has the interrupt come in `milliseconds`; returns what the counter will be then.
+pub fn start(milliseconds: u64) -> u64 {
     let deadline = arch::counter() + arch::ticks(milliseconds);
     // SAFETY: the timer of this exception level; its interrupt is masked at the processor and only polled.
     unsafe {
         asm!("msr cnthp_cval_el2, {}", "msr cnthp_ctl_el2, {}", "isb", in(reg) deadline, in(reg) 1_u64,
             options(nostack, preserves_flags));
     }
+    deadline
 }
 
 /// Turns the timer off; its interrupt goes away.

@@ -179,6 +179,15 @@ static HIGHER_INSTRUCTIONS: &[Target] = instructions! { Rule::Undefined;
     "TLBI ALLE3" = "tlbi alle3", "AT S1E2R" = "at s1e2r, {value}", "AT S12E1R" = "at s12e1r, {value}", "AT S1E3R" = "at s1e3r, {value}",
 };
 
+/// Registers that say which features there are. Not to be written.
+static IDENTIFICATION: &[Target] = targets! { Rule::Harmless;
+    "ID_AA64PFR0_EL1" = "S3_0_C0_C4_0", "ID_AA64PFR1_EL1" = "S3_0_C0_C4_1", "ID_AA64ZFR0_EL1" = "S3_0_C0_C4_4",
+    "ID_AA64SMFR0_EL1" = "S3_0_C0_C4_5", "ID_AA64DFR0_EL1" = "S3_0_C0_C5_0", "ID_AA64ISAR0_EL1" = "S3_0_C0_C6_0",
+    "ID_AA64ISAR1_EL1" = "S3_0_C0_C6_1", "ID_AA64MMFR0_EL1" = "S3_0_C0_C7_0", "ID_AA64MMFR1_EL1" = "S3_0_C0_C7_1",
+    "ID_AA64MMFR2_EL1" = "S3_0_C0_C7_2", "ID_AA64MMFR3_EL1" = "S3_0_C0_C7_3", "MIDR_EL1" = "S3_0_C0_C0_0",
+    "MPIDR_EL1" = "S3_0_C0_C0_5", "REVIDR_EL1" = "S3_0_C0_C0_6", "CTR_EL0" = "S3_3_C0_C0_1", "DCZID_EL0" = "S3_3_C0_C0_7",
+};
+
 /// The groups of targets, each with a name.
 pub static GROUPS: &[(&str, &[Target])] = &[
     ("registers of EL2 and EL3", HIGHER_LEVELS),
@@ -190,6 +199,7 @@ pub static GROUPS: &[(&str, &[Target])] = &[
     ("debug and trace", DEBUG),
     ("unswitched features", FEATURES),
     ("maintenance instructions", INSTRUCTIONS),
+    ("identification", IDENTIFICATION),
 ];
 
 /// The targets of all groups, in order.
