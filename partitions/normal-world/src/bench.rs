@@ -2,13 +2,16 @@
 
 use tantalum_agent::{BENCH, Command, DONE};
 use tantalum_partition::{
+    arch,
     ffa::{Registers, SMC, registers},
-    measure, println,
+    measure,
+    normal_world::{gic, timer},
+    println,
 };
 
 use crate::{
     report::{Outcome, Score, expect_eq},
-    talk::{self, DIRECT_REQ, DIRECT_RESP, FEATURES, SPM_ID_GET, SUCCESS},
+    talk::{self, DIRECT_REQ, DIRECT_REQ64, DIRECT_RESP, FEATURES, INTERRUPT, SPM_ID_GET, SUCCESS},
     world::World,
 };
 
@@ -21,6 +24,37 @@ const REPEATS: usize = 9;
 pub fn run(world: &World, score: &mut Score) {
     score.record("bench::normal_world", normal_world(world));
     score.record("bench::partitions", partitions(world));
+    score.record("bench::interrupt", interrupt(world));
+}
+
+/// How long the timer and the partition run, in milliseconds of the counter's time.
+const TIMER: u64 = 1;
+const SPIN: u64 = 2;
+
+/// From the moment that the timer's interrupt comes in a partition to the moment that the normal world goes on.
+fn interrupt(world: &World) -> Outcome {
+    let partition = world.need(BENCH[0])?;
+    let [a, b, c, d, e] = Command::Spin.five_words(&[SPIN]);
+    let call = registers(&[DIRECT_REQ64, talk::to(partition), 0, a, b, c, d, e]);
+    let mut ticks = [0; REPEATS];
+    gic::enable(timer::INTERRUPT);
+    for slot in &mut ticks {
+        let deadline = timer::start(TIMER);
+        let answer = measure::normal_world_call(&call).1;
+        *slot = arch::counter().saturating_sub(deadline);
+        let _ = gic::take();
+        timer::stop();
+        expect_eq!(
+            answer[..2],
+            [INTERRUPT, u64::from(partition.id) << 16],
+            "x0 and x1 of the interruption"
+        );
+        let _ = talk::finish(SMC.run(partition.id, 0), "running the partition again")?;
+    }
+    gic::disable(timer::INTERRUPT);
+    ticks.sort_unstable();
+    println!("bench ns_interrupt {}", ticks[REPEATS / 2]);
+    Ok(())
 }
 
 /// The median of several measurements of one call, and what it returned.

@@ -5,7 +5,6 @@ use tantalum_partition::{
     ffa::{Error, FfaError, Outcome as Answer, SMC},
     normal_world::{gic, timer},
     println,
-    probe::Fault,
 };
 
 use crate::{
@@ -129,11 +128,11 @@ fn stray_accesses(world: &World) -> Outcome {
     for (address, what) in targets {
         for access in [Command::Read32, Command::Write32] {
             let words = ask(attack, access.words(&[address, 0xbad]))?;
-            let Some(Probe::Faulted { esr, far, elr }) = Probe::from_words(&words) else {
+            let Some(Probe::Faulted { esr, far, .. }) = Probe::from_words(&words) else {
                 fail!("{access:?} at {address:#x} ({what}) was not stopped: {words:x?}");
             };
             if access == Command::Read32 {
-                println!("    {what} ({address:#010x}): {}", Fault { esr, far, elr, at: 0 });
+                println!("    {what} ({address:#010x}): aborted, ESR_EL1 {esr:#x}, FAR_EL1 {far:#x}");
             }
         }
     }

@@ -25,6 +25,7 @@ tests! { "direct_req":
     x8_to_x17_carry_no_foreign_data_in_64_bit_messages,
     x18_to_x30_are_preserved,
     x18_to_x30_of_partitions_are_preserved,
+    hint_bit_of_the_function_number_is_ignored,
     virtual_machine_gets_its_own_response,
     secure_source_is_invalid,
     unknown_destination_is_invalid,
@@ -112,7 +113,7 @@ fn x18_to_x30_are_preserved(world: &World) -> Outcome {
     let echo = world.need(ECHO)?;
     for function in [DIRECT_REQ, DIRECT_REQ64] {
         let message = registers(&[function, to(echo), 0, 1, 2, 3, 4, 5]);
-        let (_, changed) = probe::call_checking_gprs(&message, 0x1234_5678_0000_0000);
+        let (_, changed) = probe::call_checking_gprs(SMC, &message, 0x1234_5678_0000_0000);
         expect_eq!(changed, 0, "the mask of changed registers after {function:#x}");
     }
     Ok(())
@@ -130,6 +131,19 @@ fn x18_to_x30_of_partitions_are_preserved(world: &World) -> Outcome {
         );
     }
     Ok(())
+}
+
+fn hint_bit_of_the_function_number_is_ignored(world: &World) -> Outcome {
+    // SMCCC 1.3: bit 16 says that the caller has no live SVE state.
+    const HINT: u64 = 1 << 16;
+    let echo = world.need(ECHO)?;
+    let answer = smc(&[DIRECT_REQ | HINT, to(echo), 0, 1, 2]);
+    expect_eq!(
+        answer[..8],
+        [DIRECT_RESP, ids(echo.id, 0), 0, 1, 2, 0, 0, 0],
+        "x0-x7 of the response"
+    );
+    expect_alive(echo)
 }
 
 fn virtual_machine_gets_its_own_response(world: &World) -> Outcome {

@@ -115,7 +115,7 @@ fn receiver_that_takes_none_denies(world: &World) -> Outcome {
 
 fn x18_to_x30_are_preserved(world: &World) -> Outcome {
     let echo = world.need(ECHO)?;
-    let (_, changed) = probe::call_checking_gprs(&request(to(echo), ECHO), 0x4321_0000_0000_0000);
+    let (_, changed) = probe::call_checking_gprs(SMC, &request(to(echo), ECHO), 0x4321_0000_0000_0000);
     expect_eq!(changed, 0, "the mask of changed registers");
     Ok(())
 }

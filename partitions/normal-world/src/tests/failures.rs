@@ -1,8 +1,8 @@
 //! Partitions that can't go on: stopped alone, with an error for who waits, and nothing for all others.
 
-use tantalum_agent::{Command, Death, ECHO, FAILED, attack_uuid};
+use tantalum_agent::{Command, DONE, Death, ECHO, FAILED, attack_uuid};
 use tantalum_partition::{
-    ffa::{FfaError, Outcome as Answer, Partition, SMC},
+    ffa::{Error, FfaError, Outcome as Answer, Partition, SMC},
     normal_world::{gic, timer},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 
 tests! { "failures":
     partition_that_waits_for_a_failing_one_gets_aborted,
-    abort_stops_the_partition,
+    partition_fails_on_one_core_while_another_runs_it,
     jump_away_without_vectors_stops_the_partition,
     fault_in_the_fault_handler_stops_the_partition,
     fault_without_a_stack_stops_the_partition,
@@ -43,7 +43,7 @@ fn fail_by(partition: Partition, death: Death) -> Outcome {
     timer::stop();
     gic::disable(timer::INTERRUPT);
     match answer {
-        Err(tantalum_partition::ffa::Error::Ffa(FfaError::Aborted)) => Ok(()),
+        Err(Error::Ffa(FfaError::Aborted)) => Ok(()),
         other => fail!(
             "{death:?} in partition {:#x}: expected FFA_ERROR(ABORTED), got {other:?}",
             partition.id
@@ -88,10 +88,10 @@ fn stops(world: &World, index: u8, death: Death) -> Outcome {
 }
 
 fn partition_that_waits_for_a_failing_one_gets_aborted(world: &World) -> Outcome {
-    let (first, second) = (victim(world, 1)?, victim(world, 2)?);
+    let (first, second) = (victim(world, 1)?, victim(world, 3)?);
     let mut words = [0; 13];
     words[0] = u64::from(second.id);
-    words[1..6].copy_from_slice(&Command::Die.five_words(&[Death::Panic as u64]));
+    words[1..6].copy_from_slice(&Command::Die.five_words(&[Death::Abort as u64]));
     let answer = crate::talk::ask(first, Command::Forward.words(&words))?;
     let aborted = i64::from(i32::from(FfaError::Aborted)).cast_unsigned();
     expect_eq!(
@@ -103,17 +103,47 @@ fn partition_that_waits_for_a_failing_one_gets_aborted(world: &World) -> Outcome
     expect_stopped(world, second)
 }
 
-fn abort_stops_the_partition(world: &World) -> Outcome {
-    // In the scenario whose other tests need this partition alive.
-    stops(world, 0, Death::Abort)
+fn partition_fails_on_one_core_while_another_runs_it(world: &World) -> Outcome {
+    world.need_two_cores()?;
+    let partition = victim(world, 2)?;
+    expect_eq!(
+        partition.contexts,
+        4,
+        "the execution contexts of the second attacking partition"
+    );
+    // The other core is in the partition for longer than it lives.
+    let spin = |_: usize, id: u64| {
+        let words = Command::Spin.five_words(&[500]);
+        match SMC.direct_req64(0, (id & 0xffff) as u16, words) {
+            Err(Error::Ffa(FfaError::Aborted)) => 1,
+            Ok(Answer::Response(response)) if response.payload()[0] == DONE => 2,
+            _ => 3,
+        }
+    };
+    cores::run_on(1, spin, u64::from(partition.id))?;
+    timer::delay(100);
+    let failed = fail_by(partition, Death::Panic);
+    let other = cores::wait_for(1, 10_000)?;
+    failed?;
+    check!(
+        other == 1 || other == 2,
+        "the other core's request to end with ABORTED or in full, got {other}"
+    );
+    expect_stopped(world, partition)?;
+    // Cores come and go without it.
+    check!(
+        cores::turn_off(1) && cores::turn_on(1),
+        "core 1 to go off and come on again"
+    );
+    expect_stopped(world, partition)
 }
 
 fn jump_away_without_vectors_stops_the_partition(world: &World) -> Outcome {
-    stops(world, 3, Death::JumpAway)
+    stops(world, 4, Death::JumpAway)
 }
 
 fn fault_in_the_fault_handler_stops_the_partition(world: &World) -> Outcome {
-    stops(world, 4, Death::FaultInHandler)
+    stops(world, 5, Death::FaultInHandler)
 }
 
 fn fault_without_a_stack_stops_the_partition(world: &World) -> Outcome {
@@ -121,11 +151,12 @@ fn fault_without_a_stack_stops_the_partition(world: &World) -> Outcome {
 }
 
 fn endless_loop_ends_with_an_interrupt(world: &World) -> Outcome {
-    hangs(world, victim(world, 5)?, Death::Loop)
+    hangs(world, victim(world, 1)?, Death::Loop)
 }
 
 fn endless_exceptions_end_with_an_interrupt(world: &World) -> Outcome {
-    hangs(world, victim(world, 1)?, Death::Storm)
+    // In the scenario whose other tests need this partition alive.
+    hangs(world, victim(world, 0)?, Death::Storm)
 }
 
 /// Has a partition hang: the normal world's interrupts end it, for a while, each time that it is run.

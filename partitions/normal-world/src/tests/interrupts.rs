@@ -20,6 +20,7 @@ tests! { "interrupts":
     registers_of_the_interruption,
     preempted_context_is_busy,
     others_work_while_one_is_preempted,
+    sleeping_partition_is_woken,
     chain_is_preempted_and_resumed,
     many_interruptions_lose_nothing,
     each_context_of_a_pinned_partition,
@@ -134,6 +135,20 @@ fn others_work_while_one_is_preempted(world: &World) -> Outcome {
     let others = expect_alive(echo).and_then(|()| world.find(RELAY).map_or(Ok(()), expect_alive));
     resumed(partition, context, 40)?;
     others
+}
+
+fn sleeping_partition_is_woken(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    gic::enable(timer::INTERRUPT);
+    timer::start(20);
+    // Whether WFI sleeps until the normal world's interrupt, or gives the processor back at once, is the SPM's choice. It must not sleep for ever.
+    let answer = send(forward, Command::Sleep.words(&[]));
+    let _ = gic::take();
+    timer::stop();
+    gic::disable(timer::INTERRUPT);
+    let response = finish(answer, "a partition that waits for an interrupt")?;
+    expect_eq!(response.payload()[0], DONE, "the first word of its response");
+    expect_alive(forward)
 }
 
 fn chain_is_preempted_and_resumed(world: &World) -> Outcome {

@@ -11,6 +11,7 @@ mod features;
 mod identity;
 mod interrupts;
 mod isolation;
+mod legacy;
 mod refused;
 mod registers;
 mod scheduling;
@@ -67,6 +68,7 @@ const GROUPS: &[&[Test]] = &[
     interrupts::TESTS,
     registers::TESTS,
     simd::TESTS,
+    legacy::TESTS,
     isolation::TESTS,
     attacks::TESTS,
     system_registers::TESTS,

@@ -1,15 +1,17 @@
 //! Floating point, SIMD, SVE and SME: nobody's registers change or show while others run.
 
 use spin::mutex::TicketMutex;
-use tantalum_agent::{Command, ECHO, FORWARD, RELAY};
+use tantalum_agent::{Command, DONE, ECHO, FORWARD, RELAY};
 use tantalum_partition::{
     arch,
+    ffa::SMC,
     normal_world::{gic, timer},
     probe::simd::{Simd, Streaming, Sve, longest_vector},
 };
 
 use super::tests;
 use crate::{
+    cores,
     report::{Outcome, Verdict, check, expect_eq},
     talk::{FEATURES, command, expect_alive, finish, send, smc},
     world::World,
@@ -22,6 +24,8 @@ tests! { "simd":
     normal_worlds_values_do_not_show_in_partitions,
     partitions_keep_their_own,
     partitions_keep_their_own_when_the_normal_world_writes,
+    each_core_and_context_has_its_own,
+    migrating_partition_takes_its_own_along,
     sve_registers_survive_a_call_that_reaches_no_partition,
     sve_registers_survive_a_partition_that_writes_simd,
     sve_registers_survive_an_interruption,
@@ -120,6 +124,64 @@ fn partitions_keep_their_own_when_the_normal_world_writes(world: &World) -> Outc
         let mask = command(partition, Command::SimdCheck, &[0x5000 + u64::from(partition.id)])?[0];
         expect_eq!(mask, 0, "the mask of registers of {:#x} that changed", partition.id);
     }
+    Ok(())
+}
+
+/// Fills or checks the registers of echo's context on this core, with those of the normal world full of something else. 0 is right.
+fn on_each_core(core: usize, id: u64, what: Command) -> u64 {
+    let pattern = Simd::pattern(0x7000 + core as u64);
+    pattern.write();
+    let words = what.five_words(&[0x7100 + core as u64]);
+    let answer = finish(
+        SMC.direct_req64(0, (id & 0xffff) as u16, words),
+        "a message on each core",
+    );
+    let kept = Simd::read().difference(&pattern);
+    match answer {
+        Ok(response) if response.payload()[0] == DONE => kept | response.payload()[1],
+        _ => u64::MAX,
+    }
+}
+
+fn each_core_and_context_has_its_own(world: &World) -> Outcome {
+    let echo = u64::from(world.need(ECHO)?.id);
+    let fill: cores::Job = |core, id| on_each_core(core, id, Command::SimdFill);
+    let check: cores::Job = |core, id| on_each_core(core, id, Command::SimdCheck);
+    for job in [fill, check] {
+        cores::run_on_all(world.cores, job, echo, 10_000, |core, mask| {
+            expect_eq!(mask, 0, "core {core}: the mask of registers that changed");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn migrating_partition_takes_its_own_along(world: &World) -> Outcome {
+    world.need_two_cores()?;
+    let forward = world.need(FORWARD)?;
+    let check = |core: usize, id: u64| {
+        Simd::pattern(0x7200 + core as u64).write();
+        let words = Command::SimdCheck.five_words(&[0x7300]);
+        let answer = finish(
+            SMC.direct_req64(0, (id & 0xffff) as u16, words),
+            "a message to a partition that moved",
+        );
+        answer.map_or(u64::MAX, |response| response.payload()[1])
+    };
+    command(forward, Command::SimdFill, &[0x7300])?;
+    for core in 1..world.cores {
+        cores::run_on(core, check, u64::from(forward.id))?;
+        expect_eq!(
+            cores::wait_for(core, 10_000)?,
+            0,
+            "core {core}: the mask of the partition's registers that changed"
+        );
+    }
+    expect_eq!(
+        check(0, u64::from(forward.id)),
+        0,
+        "back on core 0: the mask of the partition's registers that changed"
+    );
     Ok(())
 }
 

@@ -28,10 +28,54 @@ tests! { "system_registers":
     debug_and_trace_do_no_harm,
     unswitched_features_do_no_harm,
     maintenance_instructions_do_no_harm,
+    identification_shows_what_a_partition_may_use,
 }
+
+/// Fields of identification registers that must say "not there", for nobody switches what they stand for between partitions.
+const HIDDEN: [(&str, &[u32]); 6] = [
+    // EL3, RAS, SVE, SEL2, MPAM, AMU.
+    ("ID_AA64PFR0_EL1", &[12, 28, 32, 36, 40, 44]),
+    // MTE, SME.
+    ("ID_AA64PFR1_EL1", &[8, 24]),
+    // TraceVer, PMUVer, PMSVer, TraceFilt, TraceBuffer, BRBE.
+    ("ID_AA64DFR0_EL1", &[4, 8, 32, 40, 44, 52]),
+    ("ID_AA64ZFR0_EL1", &[0, 4, 16, 20, 24, 32, 40, 44, 52, 56]),
+    ("ID_AA64SMFR0_EL1", &[32, 40, 44, 52, 56, 60]),
+    // LO, VH.
+    ("ID_AA64MMFR1_EL1", &[8, 16]),
+];
 
 /// Exceptions that an access may take besides being undefined: traps that the partition has itself for SIMD, SVE and SME.
 const OWN_TRAPS: [u64; 3] = [0x07, 0x19, 0x1d];
+
+fn identification_shows_what_a_partition_may_use(world: &World) -> Outcome {
+    let attack = world.need(ATTACK)?;
+    let mut wrong = 0;
+    for (index, target) in sysreg::all().enumerate() {
+        let Some((_, fields)) = HIDDEN.iter().find(|(name, _)| *name == target.name) else {
+            continue;
+        };
+        let answer = ask(attack, Command::SystemRegister.words(&[index as u64]))?;
+        expect_eq!(
+            answer[..2],
+            [DONE, 0],
+            "reading {} (0 means that it went through)",
+            target.name
+        );
+        for field in *fields {
+            let value = answer[2] >> field & 0xf;
+            if value != 0 {
+                println!(
+                    "    {}: the field at bit {field} is {value:#x}, which a partition must not see",
+                    target.name
+                );
+                wrong += 1;
+            }
+        }
+    }
+    expect_eq!(wrong, 0, "how many features a partition sees that it may not use");
+    try_group(world, sysreg::GROUPS.len() - 1)
+}
 
 /// One half of an access: whether it faulted as the rule says.
 fn is_right(rule: Rule, faulted: u64, esr: u64) -> bool {
