@@ -110,6 +110,18 @@ impl<'a> Path<'a> {
         }
     }
 
+    /// Reports that the property `name` is not there.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn missing(self, name: &str, expected: &str, sink: &mut Sink<'_>) {
+        let at = At {
+            path: self,
+            property: Some(name),
+            value: None,
+        };
+        sink.error(at, format_args!("missing, expected {expected}"));
+    }
+
     /// The property `name` of this node.
     pub(super) fn property(self, name: &'a str) -> At<'a> {
         At {
@@ -286,6 +298,20 @@ impl<'a> Prop<'a> {
         self.value.len()
     }
 
+    /// Reports that `value` is not what was expected. Out of line, as are its like: errors are rare and many.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse(&self, value: Value<'_>, expected: &str, sink: &mut Sink<'_>) {
+        sink.error(self.place().value(value), format_args!("expected {expected}"));
+    }
+
+    /// Reports that the value is not what was expected.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn expected(&self, expected: &str, sink: &mut Sink<'_>) {
+        self.refuse(Value::Raw(self.value), expected, sink);
+    }
+
     /// The number that the value is: 8, 16, 32 or 64 bits, big endian.
     pub(super) fn number(&self, sink: &mut Sink<'_>) -> Option<u64> {
         match *self.value {
@@ -294,7 +320,7 @@ impl<'a> Prop<'a> {
             [a, b, c, d] => Some(u64::from(u32::from_be_bytes([a, b, c, d]))),
             [a, b, c, d, e, f, g, h] => Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
             _ => {
-                sink.error(self.at(), format_args!("expected one number, of one or two cells"));
+                self.expected("one number, of one or two cells", sink);
                 None
             }
         }
@@ -310,7 +336,7 @@ impl<'a> Prop<'a> {
         let number = self.number(sink)?;
         let accepted = accept(number);
         if accepted.is_none() {
-            sink.error(self.place().hex(number), format_args!("expected {expected}"));
+            self.refuse(Value::Hex(number), expected, sink);
         }
         accepted
     }
@@ -325,7 +351,7 @@ impl<'a> Prop<'a> {
         let number = self.number(sink)?;
         let accepted = accept(number);
         if accepted.is_none() {
-            sink.error(self.place().dec(number), format_args!("expected {expected}"));
+            self.refuse(Value::Dec(number), expected, sink);
         }
         accepted
     }
@@ -345,7 +371,7 @@ impl<'a> Prop<'a> {
     pub(super) fn cells(&self, sink: &mut Sink<'_>) -> Option<impl ExactSizeIterator<Item = u32> + use<'a>> {
         let (cells, rest) = self.value.as_chunks::<4>();
         if cells.is_empty() || !rest.is_empty() {
-            sink.error(self.at(), format_args!("expected 32-bit cells"));
+            self.expected("32-bit cells", sink);
             return None;
         }
         Some(cells.iter().map(|cell| u32::from_be_bytes(*cell)))
@@ -381,10 +407,7 @@ impl<'a> Prop<'a> {
             _ => None,
         };
         let Some(text) = text else {
-            sink.error(
-                self.at(),
-                format_args!("expected one string of printable ASCII characters"),
-            );
+            self.expected("one string of printable ASCII characters", sink);
             return None;
         };
         if text.is_empty() || text.len() > max {

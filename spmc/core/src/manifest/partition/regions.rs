@@ -76,10 +76,7 @@ impl<'a> Common<'a> {
     /// `pages-count`.
     fn pages(&self, path: Path<'_>, sink: &mut Sink<'_>) -> Option<u32> {
         let Some(property) = self.pages_count else {
-            sink.error(
-                path.property("pages-count"),
-                format_args!("missing, expected the number of 4 KiB pages"),
-            );
+            path.missing("pages-count", "the number of 4 KiB pages", sink);
             return None;
         };
         let pages = |number| u32::try_from(number).ok().filter(|pages| *pages != 0);
@@ -115,10 +112,7 @@ impl<'a> Common<'a> {
         sink: &mut Sink<'_>,
     ) -> Option<(Access, World)> {
         let Some(property) = self.attributes else {
-            sink.error(
-                path.property("attributes"),
-                format_args!("missing, expected {expected}"),
-            );
+            path.missing("attributes", expected, sink);
             return None;
         };
         let bits = property.number(sink)?;
@@ -321,10 +315,7 @@ fn placement(
 ) -> Option<Placement> {
     match (common.base_address, offset) {
         (Some(_), Some(offset)) => {
-            sink.error(
-                offset.at(),
-                format_args!("expected either this or base-address, not both"),
-            );
+            offset.expected("either this or base-address, not both", sink);
             None
         }
         (Some(base), None) => Common::range(&base, pages, sink).map(Placement::Fixed),
@@ -379,10 +370,7 @@ impl Devices {
         let range = match common.base_address {
             Some(property) => Common::range(&property, pages, sink),
             None => {
-                sink.error(
-                    node.path.property("base-address"),
-                    format_args!("missing, expected the device's address"),
-                );
+                node.path.missing("base-address", "the device's address", sink);
                 None
             }
         };
@@ -456,9 +444,10 @@ fn read_interrupts(interrupts: Option<Prop<'_>>, targets: Option<Prop<'_>>, sink
             let mpidr = Mpidr::from_register(u64::from(high) << 32 | u64::from(low));
             match found.iter_mut().find(|interrupt| interrupt.id == id) {
                 Some(interrupt) => interrupt.target = Some(mpidr),
-                None => sink.error(
-                    property.place().dec(id.into()),
-                    format_args!("expected an interrupt that this device has in interrupts"),
+                None => property.refuse(
+                    Value::Dec(id.into()),
+                    "an interrupt that this device has in interrupts",
+                    sink,
                 ),
             }
         }
@@ -478,9 +467,10 @@ fn interrupt_kind(id: u32) -> Option<InterruptKind> {
 /// One pair of `interrupts`.
 fn interrupt(property: &Prop<'_>, id: u32, attributes: u32, sink: &mut Sink<'_>) -> Option<Interrupt> {
     let Some(kind) = interrupt_kind(id) else {
-        sink.error(
-            property.place().dec(id.into()),
-            format_args!("expected the id of a PPI or SPI: 16-1019, 1056-1119 or 4096-5119"),
+        property.refuse(
+            Value::Dec(id.into()),
+            "the id of a PPI or SPI: 16-1019, 1056-1119 or 4096-5119",
+            sink,
         );
         return None;
     };

@@ -9,6 +9,7 @@ use super::{
 use crate::addr::PhysAddr;
 use crate::id::SpId;
 use crate::manifest::FFA_VERSION;
+use crate::manifest::diagnostic::Value;
 use crate::manifest::tree::{Node, Path, Prop, Sink, to_u16};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -355,10 +356,7 @@ fn auxiliary_ids(property: &Prop<'_>, sink: &mut Sink<'_>) -> Vec<u16> {
     for [cell] in cells {
         match u16::try_from(cell) {
             Ok(id) => ids.push(id),
-            Err(_) => sink.error(
-                property.place().hex(cell.into()),
-                format_args!("expected ids of 16 bits"),
-            ),
+            Err(_) => property.refuse(Value::Hex(cell.into()), "ids of 16 bits", sink),
         }
     }
     ids
@@ -425,7 +423,7 @@ fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<
         (present.execution_state, "execution-state", "0 (AArch64)"),
     ] {
         if !found {
-            sink.error(Path::ROOT.property(name), format_args!("missing, expected {expected}"));
+            Path::ROOT.missing(name, expected, sink);
         }
     }
     manifest.binding = seen.binding.unwrap_or(manifest.binding);

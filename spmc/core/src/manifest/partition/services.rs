@@ -57,16 +57,10 @@ fn service(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Service> {
     }
     node.no_children(sink);
     if uuid.is_none() {
-        sink.error(
-            node.path.property("uuid"),
-            format_args!("missing, expected a canonical UUID string"),
-        );
+        node.path.missing("uuid", "a canonical UUID string", sink);
     }
     if method.is_none() {
-        sink.error(
-            node.path.property("messaging-method"),
-            format_args!("missing, expected {METHODS}"),
-        );
+        node.path.missing("messaging-method", METHODS, sink);
     }
     let (uuid, method) = uuid.zip(method)?;
     let uuid = canonical(&uuid, sink);
@@ -85,9 +79,9 @@ fn canonical(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Uuid> {
         .filter(|text| text.len() == CANONICAL && property.len() == CANONICAL.saturating_add(1))
         .and_then(|text| Uuid::try_parse_ascii(text).ok());
     if uuid.is_none() {
-        sink.error(
-            property.at(),
-            format_args!("expected a canonical UUID string, \"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx\""),
+        property.expected(
+            "a canonical UUID string, \"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx\"",
+            sink,
         );
     }
     uuid
@@ -172,16 +166,10 @@ fn missing(uuid: bool, method: bool, binding: Option<Version>, sink: &mut Sink<'
         return;
     }
     if !uuid {
-        sink.error(
-            Path::ROOT.property("uuid"),
-            format_args!("missing, expected four 32-bit cells for each UUID"),
-        );
+        Path::ROOT.missing("uuid", "four 32-bit cells for each UUID", sink);
     }
     if !method {
-        sink.error(
-            Path::ROOT.property("messaging-method"),
-            format_args!("missing, expected one for all UUIDs, or one for each"),
-        );
+        Path::ROOT.missing("messaging-method", "one for all UUIDs, or one for each", sink);
     }
 }
 

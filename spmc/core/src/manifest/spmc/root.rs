@@ -165,10 +165,7 @@ fn other<'a>(node: &Node<'a>, cells: Cells, memory: &mut Memory<'a>, sink: &mut 
     }
     let expected = "\"memory\", \"ns-memory\", \"device-memory\" or \"ns-device-memory\"";
     let Some(device_type) = device_type else {
-        sink.error(
-            node.path.property("device_type"),
-            format_args!("missing, expected {expected}"),
-        );
+        node.path.missing("device_type", expected, sink);
         return;
     };
     let kind = core::str::from_utf8(device_type.strings().next().unwrap_or_default()).ok();
@@ -178,10 +175,7 @@ fn other<'a>(node: &Node<'a>, cells: Cells, memory: &mut Memory<'a>, sink: &mut 
     };
     match reg {
         Some(reg) => read_ranges(&reg, kind, cells, (node.path, memory), sink),
-        None => sink.error(
-            node.path.property("reg"),
-            format_args!("missing, expected ranges of addresses"),
-        ),
+        None => node.path.missing("reg", "ranges of addresses", sink),
     }
 }
 
@@ -354,10 +348,7 @@ fn read_cpus(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<Mpidr> {
         }
         match child.properties().find(|property| property.name() == "reg") {
             Some(reg) => read_cpu(&reg, cells, &mut cpus, sink),
-            None => sink.error(
-                child.path.property("reg"),
-                format_args!("missing, expected the CPU's MPIDR"),
-            ),
+            None => child.path.missing("reg", "the CPU's MPIDR", sink),
         }
     }
     if cpus.is_empty() {
@@ -380,7 +371,7 @@ fn read_cpu(reg: &Prop<'_>, cells: Cells, cpus: &mut Vec<Mpidr>, sink: &mut Sink
             );
         }
         if cpus.contains(&mpidr) {
-            sink.error(reg.place().hex(raw), format_args!("expected each MPIDR once"));
+            reg.refuse(Value::Hex(raw), "each MPIDR once", sink);
         } else if cpus.len() < MAX_CPUS {
             cpus.push(mpidr);
         }
@@ -405,10 +396,7 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         }
     }
     let Some(reg) = reg else {
-        sink.error(
-            node.path.property("reg"),
-            format_args!("missing, expected the GIC's registers"),
-        );
+        node.path.missing("reg", "the GIC's registers", sink);
         return None;
     };
     let (distributors, redistributors) = distributors.zip(redistributors)?;

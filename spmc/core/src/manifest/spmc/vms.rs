@@ -116,10 +116,8 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
         sink.error(node.here(), format_args!("expected each number once"));
     }
     if !found.is_ffa_partition {
-        sink.error(
-            node.path.property("is_ffa_partition"),
-            format_args!("missing, expected it: this SPMC runs FF-A partitions only"),
-        );
+        node.path
+            .missing("is_ffa_partition", "it: this SPMC runs FF-A partitions only", sink);
     }
     let memory = memory(&found, node, sink);
     let vcpu_count = found.vcpu_count.and_then(|property| {
@@ -207,7 +205,7 @@ fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Pag
             ),
         ] {
             if !there {
-                sink.error(node.path.property(name), format_args!("missing, expected {expected}"));
+                node.path.missing(name, expected, sink);
             }
         }
         return None;
