@@ -10,8 +10,9 @@
 //! leaving for it. What another context or the normal world had is never visible, because nobody gets past the trap
 //! without all registers being loaded.
 //!
-//! `ZCR_EL2` and `SMCR_EL2` are one register for both worlds and hold the normal world's values; they are set to the
-//! full length only while its state is moved.
+//! `ZCR_EL2` and `SMCR_EL2` are one register for both worlds and hold the normal world's values (TF-A 2.12). `ZCR_EL2` is
+//! set to the longest vectors while its state is moved, for an EL3 that does switch it. `SMCR_EL2` is left alone:
+//! changing the length with `ZA` in use could change `ZA`, and beyond its own length the normal world has nothing.
 //!
 //! TF-A must let S-EL2 use what the processor has (`ENABLE_SVE_FOR_SWD=1`, `ENABLE_SME_FOR_SWD=1`, on QEMU together
 //! with `..._FOR_NS`, which its platform turns on by itself). With a TF-A that does not, on a processor with SVE, the
@@ -37,8 +38,6 @@ const FIXED_BYTES: usize = 32 * 16;
 const SVCR_SM: u64 = 1;
 /// `ZCR_EL2` for the longest vectors.
 const ZCR_LONGEST: u64 = 0xf;
-/// `SMCR_EL2.LEN`.
-const SMCR_LEN: u64 = 0xf;
 /// `SMCR_EL2.FA64`.
 const SMCR_FA64: u64 = 1 << 31;
 
@@ -229,38 +228,28 @@ impl Simd {
         }
     }
 
-    /// Opens what the PE has, at its full vector length. Returns whether `FFR` can be accessed.
-    fn open(&mut self, streaming: bool) -> bool {
-        // SAFETY: the lengths apply to the normal world's registers, and are put back by `close`.
-        unsafe {
-            if self.features.sve {
-                sysreg::zcr_el2::write(ZCR_LONGEST);
-            }
-            if self.features.sme {
-                let fa64 = if self.features.fa64 { SMCR_FA64 } else { 0 };
-                sysreg::smcr_el2::write(self.saved.smcr | SMCR_LEN | fa64);
-            }
+    /// Sets SVE's full vector length. Returns whether `FFR` can be accessed: in streaming mode only with `FA64`, and
+    /// where the normal world has that off there is nothing in it.
+    fn lengthen(&self, streaming: bool) -> bool {
+        if self.features.sve {
+            // SAFETY: the length is that of the normal world's registers; `shorten` puts it back.
+            unsafe { sysreg::zcr_el2::write(ZCR_LONGEST) };
+            sysreg::isb();
         }
-        sysreg::isb();
         if streaming {
-            self.features.fa64
+            self.features.fa64 && self.saved.smcr & SMCR_FA64 != 0
         } else {
             self.features.sve
         }
     }
 
-    /// Vector lengths as the normal world has them.
-    fn close(&mut self) {
-        // SAFETY: the values are those that the normal world had.
-        unsafe {
-            if self.features.sve {
-                sysreg::zcr_el2::write(self.saved.zcr);
-            }
-            if self.features.sme {
-                sysreg::smcr_el2::write(self.saved.smcr);
-            }
+    /// The vector length as the normal world has it.
+    fn shorten(&self) {
+        if self.features.sve {
+            // SAFETY: the value is the one that the normal world had.
+            unsafe { sysreg::zcr_el2::write(self.saved.zcr) };
+            sysreg::isb();
         }
-        sysreg::isb();
     }
 
     fn all_open(&self) -> u64 {
@@ -290,14 +279,14 @@ impl Simd {
         }
         let streaming = self.saved.svcr & SVCR_SM != 0;
         if self.features.sve || streaming {
-            let ffr = self.open(streaming);
+            let ffr = self.lengthen(streaming);
             // SAFETY: nothing traps, and the area has room for the longest vectors.
             unsafe { tantalum_scalable_save(self.area.as_mut_ptr(), u64::from(ffr)) };
             if streaming {
                 // SAFETY: leaves streaming mode, which zeroes Z, P and FFR: they were saved. ZA stays.
                 unsafe { sysreg::svcr::write(self.saved.svcr & !SVCR_SM) };
             }
-            self.close();
+            self.shorten();
         } else {
             // SAFETY: FP does not trap, and the area has room for 32 quadwords.
             unsafe { tantalum_fixed_save(self.area.as_mut_ptr()) };
@@ -315,9 +304,9 @@ impl Simd {
                 sysreg::svcr::write(self.saved.svcr);
             }
             if self.features.sve || streaming {
-                let ffr = self.open(streaming);
+                let ffr = self.lengthen(streaming);
                 tantalum_scalable_load(self.area.as_ptr(), u64::from(ffr));
-                self.close();
+                self.shorten();
             } else {
                 tantalum_fixed_load(self.area.as_ptr());
             }
