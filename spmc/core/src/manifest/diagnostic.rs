@@ -16,8 +16,8 @@ pub(super) const MAX_TEXT: usize = 48;
 /// Most cells of a value that are shown.
 const MAX_CELLS: usize = 8;
 
-/// Text from a manifest: cut at [`MAX_TEXT`] characters, with `?` for what is not printable ASCII, so that it can neither
-/// flood nor control a console.
+/// Text from a manifest: cut at [`MAX_TEXT`] characters, with `?` for what is not printable ASCII, so that it can
+/// neither flood nor control a console.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a>(pub(super) &'a str);
 
@@ -113,8 +113,8 @@ impl fmt::Display for Severity {
 
 /// One thing that is wrong with a manifest.
 ///
-/// `Display` gives `partition "echo": /device-regions/uart1: base-address = 0x9040800: expected ...`; the alternate form
-/// (`{:#}`) puts `error: ` or `warning: ` in front. All text that came from a manifest is bounded and printable.
+/// `Display` gives `partition "echo": /device-regions/uart1: base-address = 0x9040800: expected ...`; the alternate
+/// form (`{:#}`) puts `error: ` or `warning: ` in front. All text that came from a manifest is bounded and printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Whether the partition can still boot.

@@ -42,5 +42,6 @@ pub use spmc::SpmcManifest;
 /// partitions are some 2 KiB; the bound keeps small what a malicious blob can take in time and in heap.
 pub const MAX_DTB_BYTES: usize = 32 * 1024;
 
-/// The FF-A version that the SPMC implements. A partition may expect this one or an older one of the same major version.
+/// The FF-A version that the SPMC implements. A partition may expect this one or an older one of the same major
+/// version.
 pub const FFA_VERSION: Version = Version(1, 2);

@@ -7,8 +7,8 @@ const MAX_NAME: usize = 40;
 type Row = [usize; MAX_NAME + 1];
 
 /// The one of `known` that `name` is most likely a misspelling of: fewest single-character insertions, deletions,
-/// replacements and swaps of neighbours, and at most one for each three characters. Case, a unit address, and `_` for `-`
-/// do not count.
+/// replacements and swaps of neighbours, and at most one for each three characters. Case, a unit address, and `_` for
+/// `-` do not count.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let name = name.split('@').next().unwrap_or(name).as_bytes();
     if name.len() < 2 || name.len() > MAX_NAME {

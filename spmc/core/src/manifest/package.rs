@@ -1,7 +1,7 @@
 //! The header of a partition's package, as TF-A's `tools/sptool` writes it.
 //!
-//! 24 bytes, little endian: the magic `SPKG`, the version, offset and size of the manifest, offset and size of the image.
-//! Offsets count from the header, which lies at the partition's load address.
+//! 24 bytes, little endian: the magic `SPKG`, the version, offset and size of the manifest, offset and size of the
+//! image. Offsets count from the header, which lies at the partition's load address.
 //!
 //! * Version 1: the manifest follows the header directly.
 //! * Version 2: manifest and image begin on page boundaries, in this order, and what is left between the header and the

@@ -199,14 +199,7 @@ impl System<'_> {
                     ),
                 );
             }
-            for service in &manifest.services {
-                if other.manifest.services.iter().any(|theirs| theirs.uuid == service.uuid) {
-                    sink.error(
-                        at("uuid").value(Value::Uuid(service.uuid)),
-                        format_args!("partition \"{}\" has the same: expected a UUID of its own", other.name),
-                    );
-                }
-            }
+            same_service(manifest, other, sink);
         }
     }
 
@@ -449,6 +442,18 @@ impl System<'_> {
         self.accepted
             .get(index)
             .map_or("?", |partition| partition.name.as_str())
+    }
+}
+
+/// Reports the UUIDs that `other` has as well.
+fn same_service(manifest: &PartitionManifest, other: &Partition, sink: &mut Sink<'_>) {
+    for service in &manifest.services {
+        if other.manifest.services.iter().any(|theirs| theirs.uuid == service.uuid) {
+            sink.error(
+                Path::ROOT.property("uuid").value(Value::Uuid(service.uuid)),
+                format_args!("partition \"{}\" has the same: expected a UUID of its own", other.name),
+            );
+        }
     }
 }
 

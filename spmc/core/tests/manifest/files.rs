@@ -1,9 +1,9 @@
 //! The manifests in `manifests/bad` and `manifests/compat`: each gets exactly the diagnostics that it says.
 //!
-//! A file says so in comments: `// kind: spmc` or `// kind: partition`, and a line `// expect: <diagnostic>` for each. In a
-//! folder, `spmc.dts` is the manifest of a whole system; its `// expect:` lines are for all of it, and `// boots: a b` says
-//! which partitions boot, in their order. With `TANTALUM_BLESS=1` in the environment the `// expect:` lines of all files
-//! are written anew; read the difference before you commit it.
+//! A file says so in comments: `// kind: spmc` or `// kind: partition`, and a line `// expect: <diagnostic>` for each.
+//! In a folder, `spmc.dts` is the manifest of a whole system; its `// expect:` lines are for all of it, and `// boots:
+//! a b` says which partitions boot, in their order. With `TANTALUM_BLESS=1` in the environment the `// expect:` lines
+//! of all files are written anew; read the difference before you commit it.
 
 use crate::support::{boot, check_manifest, check_spmc, comments, compile, entries, manifests, shown, sources, stem};
 use std::path::Path;

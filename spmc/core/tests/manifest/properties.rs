@@ -1,5 +1,5 @@
-//! Every property of a partition's manifest and of the SPMC's: what a good value gives, and that a bad one is refused by
-//! name. Source: the FF-A manifest binding of TF-A (`docs/components/ffa-manifest-binding.rst`).
+//! Every property of a partition's manifest and of the SPMC's: what a good value gives, and that a bad one is refused
+//! by name. Source: the FF-A manifest binding of TF-A (`docs/components/ffa-manifest-binding.rst`).
 
 use crate::support::{check_manifest, check_spmc, shown};
 use crate::tree::{Tree, blob, cells, text};

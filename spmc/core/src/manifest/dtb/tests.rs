@@ -92,8 +92,8 @@ fn well_formed_trees_read_as_other_crates_read_them() {
     }
 }
 
-/// What dtoolkit minds and this reader does not: names outside the specification's characters or longer than 31, and the
-/// memory reservations, which nobody reads.
+/// What dtoolkit minds and this reader does not: names outside the specification's characters or longer than 31, and
+/// the memory reservations, which nobody reads.
 fn pedantic(kind: &FdtErrorKind) -> bool {
     matches!(
         kind,

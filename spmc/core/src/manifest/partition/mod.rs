@@ -117,7 +117,8 @@ bitflags::bitflags! {
         const DIRECT_REQ2_SEND = 1 << 10;
     }
 
-    /// `sri-interrupts-policy`: when the schedule receiver interrupt is raised for a partition with a pending interrupt.
+    /// `sri-interrupts-policy`: when the schedule receiver interrupt is raised for a partition with a pending
+    /// interrupt.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct SriPolicy: u8 {
         /// Bit 0: while the execution context is in the waiting state.

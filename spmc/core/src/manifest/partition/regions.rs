@@ -239,17 +239,11 @@ impl Memories {
         let allowed = [Access::READ, RW, Access::READ.union(Access::EXECUTE), RWX];
         let access = common.access(node.path, &allowed, expected, sink);
         let dma = common.dma(sink);
-        let (Some(pages), Some(placement), Some((mut access, world))) = (pages, placement, access) else {
+        let (Some(pages), Some(placement), Some((access, world))) = (pages, placement, access) else {
             self.incomplete = true;
             return;
         };
-        if world == World::NonSecure && access.contains(Access::EXECUTE) {
-            access.remove(Access::EXECUTE);
-            sink.warn(
-                node.path.property("attributes"),
-                format_args!("non-secure memory is never executable: mapped without execute"),
-            );
-        }
+        let access = without_ns_execute(access, world, node.path, sink);
         if let Some(handle) = handle {
             self.handles.push((handle, self.regions.len()));
         }
@@ -304,6 +298,18 @@ impl Memories {
         }
         None
     }
+}
+
+/// Takes away execute where the region is non-secure, with a warning.
+fn without_ns_execute(access: Access, world: World, path: Path<'_>, sink: &mut Sink<'_>) -> Access {
+    if world == World::NonSecure && access.contains(Access::EXECUTE) {
+        sink.warn(
+            path.property("attributes"),
+            format_args!("non-secure memory is never executable: mapped without execute"),
+        );
+        return access.difference(Access::EXECUTE);
+    }
+    access
 }
 
 /// `base-address` or `load-address-relative-offset` or neither.

@@ -58,7 +58,7 @@ const NODES: &[&str] = &[
     "services",
 ];
 
-/// The highest messaging bits need FF-A 1.2.
+/// Messaging bits that need FF-A 1.2.
 const DIRECT_REQ2: MessagingMethod = MessagingMethod::DIRECT_REQ2_RECEIVE.union(MessagingMethod::DIRECT_REQ2_SEND);
 
 /// Which properties the root had that exclude or require one another; the rest goes into the manifest directly.
@@ -165,6 +165,14 @@ fn identity<'a>(
             }
         }
         "description" => manifest.description = property.string(sink, MAX_DESCRIPTION).map(String::from),
+        _ => return execution(property, manifest, seen, sink),
+    }
+    true
+}
+
+/// Properties that say how the partition runs. Returns whether `property` is one of them.
+fn execution(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut Seen<'_>, sink: &mut Sink<'_>) -> bool {
+    match property.name() {
         "execution-ctx-count" => {
             seen.present.execution_ctx_count = true;
             seen.execution_ctx_count = property.dec(
@@ -334,8 +342,8 @@ fn power_management(property: &Prop<'_>, sink: &mut Sink<'_>) -> PowerManagement
     known
 }
 
-/// `id`. Manifests for other SPMCs hold numbers here that are no secure ids: only worth a warning, as ids follow from the
-/// SPMC manifest anyway.
+/// `id`. Manifests for other SPMCs hold numbers here that are no secure ids: only worth a warning, as ids follow from
+/// the SPMC manifest anyway.
 fn id(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<SpId> {
     let number = property.number(sink)?;
     let id = to_u16(number).and_then(SpId::new);
@@ -472,12 +480,16 @@ fn relations(manifest: &PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>)
     if manifest.abort_action.is_some() && !manifest.lifecycle_support {
         sink.error(at("abort-action"), format_args!("expected lifecycle-support as well"));
     }
-    if sink.failed() {
-        return;
+    if !sink.failed() {
+        boot_information(manifest, sink);
     }
+}
+
+/// Warns of half a wish for boot information.
+fn boot_information(manifest: &PartitionManifest, sink: &mut Sink<'_>) {
     match (manifest.gp_register_num, manifest.boot_info) {
         (Some(register), None) => sink.warn(
-            at("gp-register-num").dec(register.into()),
+            Path::ROOT.property("gp-register-num").dec(register.into()),
             format_args!("no effect: there is no boot-info node that says what to pass"),
         ),
         (None, Some(_)) => sink.warn(

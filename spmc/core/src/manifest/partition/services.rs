@@ -136,8 +136,8 @@ pub(super) fn pair(
     }
 }
 
-/// Warns of properties of binding 1.0 beside a services node. One of the services' UUIDs in `uuid` is fine: TF-A's tools
-/// read it there to name the package.
+/// Warns of properties of binding 1.0 beside a services node. One of the services' UUIDs in `uuid` is fine: TF-A's
+/// tools read it there to name the package.
 fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &[Service], sink: &mut Sink<'_>) {
     if let Some(method) = method {
         sink.warn(
@@ -173,8 +173,8 @@ fn missing(uuid: bool, method: bool, binding: Option<Version>, sink: &mut Sink<'
     }
 }
 
-/// `uuid` as groups of four cells. The bytes of each cell are the UUID's in reverse: the words are those that FF-A passes
-/// in registers.
+/// `uuid` as groups of four cells. The bytes of each cell are the UUID's in reverse: the words are those that FF-A
+/// passes in registers.
 fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
     let groups = property.groups::<4>(sink, MAX_SERVICES, "four 32-bit cells for each UUID")?;
     let mut uuids = Vec::with_capacity(groups.len());

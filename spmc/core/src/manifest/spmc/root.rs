@@ -87,17 +87,7 @@ impl Cells {
 
 /// Reads the manifest whose root is `root`. `None` after an error outside the `vmN` nodes.
 pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<SpmcManifest> {
-    let mut cells = Cells::DEFAULT;
-    let mut compatible = None;
-    for property in root.properties() {
-        match property.name() {
-            "compatible" => compatible = Some(property),
-            "model" => {}
-            _ if cells.take(&property, sink) => {}
-            _ => property.unknown(sink, &["compatible", "#address-cells", "#size-cells"]),
-        }
-    }
-    root.check_compatible(compatible, COMPATIBLE, sink);
+    let cells = root_properties(root, sink);
     let (mut attribute, mut cpus, mut partitions) = (None, None, None);
     let mut memory: Memory<'_> = Vec::new();
     let mut interrupt_controller = None;
@@ -134,6 +124,22 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<SpmcManifest
         memory,
         interrupt_controller,
     })
+}
+
+/// The root's properties: how many cells addresses and sizes have.
+fn root_properties(root: &Node<'_>, sink: &mut Sink<'_>) -> Cells {
+    let mut cells = Cells::DEFAULT;
+    let mut compatible = None;
+    for property in root.properties() {
+        match property.name() {
+            "compatible" => compatible = Some(property),
+            "model" => {}
+            _ if cells.take(&property, sink) => {}
+            _ => property.unknown(sink, &["compatible", "#address-cells", "#size-cells"]),
+        }
+    }
+    root.check_compatible(compatible, COMPATIBLE, sink);
+    cells
 }
 
 /// Whether a node's name is `expected`, with or without a unit address.
@@ -400,20 +406,8 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         return None;
     };
     let (distributors, redistributors) = distributors.zip(redistributors)?;
-    let mut regions = Vec::new();
     let wanted = distributors.saturating_add(redistributors);
-    for (base, bytes) in cells.split(&reg, sink)?.take(wanted) {
-        match PageRange::from_bytes(PhysAddr::new(base), bytes) {
-            Ok(range) => regions.push(range),
-            Err(error) => {
-                sink.error(
-                    reg.place().hex(base),
-                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
-                );
-                return None;
-            }
-        }
-    }
+    let mut regions = gic_regions(&reg, cells, wanted, sink)?;
     if regions.len() < wanted {
         sink.error(
             reg.place(),
@@ -429,4 +423,22 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
         distributors: regions,
         redistributors,
     })
+}
+
+/// The first `wanted` ranges of the GIC's `reg`, or as many as there are.
+fn gic_regions(reg: &Prop<'_>, cells: Cells, wanted: usize, sink: &mut Sink<'_>) -> Option<Vec<PageRange>> {
+    let mut regions = Vec::new();
+    for (base, bytes) in cells.split(reg, sink)?.take(wanted) {
+        match PageRange::from_bytes(PhysAddr::new(base), bytes) {
+            Ok(range) => regions.push(range),
+            Err(error) => {
+                sink.error(
+                    reg.place().hex(base),
+                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
+                );
+                return None;
+            }
+        }
+    }
+    Some(regions)
 }
