@@ -102,6 +102,12 @@ impl Function {
     }
 }
 
+/// Whether a call is an SMC64 one.
+pub(crate) const fn is_wide(registers: &[u64; 18]) -> bool {
+    let [x0, ..] = *registers;
+    x0 & (1 << 30) != 0
+}
+
 /// The low 32 bits of a register.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half of an SMC32 argument is to be ignored")]
 #[inline(always)]

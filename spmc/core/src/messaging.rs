@@ -167,6 +167,13 @@ impl Spmc {
             put_back(responder.slot, State::Waiting(responder.ctx));
             return reply(pe, Ok([abi::FFA_MSG_WAIT, target, 0, 0, 0, 0, 0, 0]));
         }
+        if form == Form::Direct64 && !abi::is_wide(&pe.normal_world) {
+            // EL3 need not have brought x8-x17 of an SMC32 call along, and takes those of an SMC64 result: what is
+            // there may be of an earlier message, to another VM.
+            if let Some(upper) = pe.normal_world.last_chunk_mut() {
+                *upper = [0; 10];
+            }
+        }
         put_first_18(form, route, &responder.ctx.x, &mut pe.normal_world);
         put_back(responder.slot, State::Waiting(responder.ctx));
         Action::NormalWorld
