@@ -19,7 +19,7 @@ PASSED=0 FAILED=0 SKIPPED=0 SUMMARY=()
 # record PART PASSED FAILED SKIPPED
 record() {
     PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
-    SUMMARY+=("$(printf '%-20s %6d passed %4d failed %4d skipped' "$@")")
+    SUMMARY+=("$(printf '%-24s %6d passed %4d failed %4d skipped' "$@")")
 }
 
 # count_lines LOG RESULT: how many lines "test NAME ... RESULT" there are.
@@ -73,16 +73,35 @@ run_boot() {
     fi
     # A demonstration prints a verdict, but no list of tests.
     ((passed + failed > 0)) || passed=1
-    record "$scenario, $cores core(s)" "$passed" "$failed" "$skipped"
+    record "$scenario, $cores core(s)" "$passed" "$failed" 0
+    ((skipped == 0)) || SUMMARY[-1]+=" ($skipped are for other boots)"
+}
+
+# test_names RESULTS LOG...: the names of tests that had one of the results, each once.
+test_names() {
+    local results=$1
+    shift
+    sed -nE "s/^test (\S+) \.\.\. ($results).*/\1/p" "$@" | sort --unique
+}
+
+# A test that this boot can't do is another's; only one that none can do is skipped.
+record_skipped_everywhere() {
+    local names
+    names=$(comm -23 <(test_names skipped "$@") <(test_names 'ok|FAILED' "$@"))
+    [[ -n $names ]] || return 0
+    record "in no boot" 0 0 "$(wc -l <<<"$names")"
+    printf 'skipped in every boot: %s\n' "$names"
 }
 
 run_target() {
-    local boot scenario cores
+    local boot scenario cores logs=()
     "$SCRIPTS/build.sh" || { record build 0 1 0; return; }
     for boot in "${BOOTS[@]}"; do
         read -r scenario cores <<<"$boot"
         run_boot "$scenario" "$cores"
+        logs+=("$LOGS/$scenario-$cores.log")
     done
+    record_skipped_everywhere "${logs[@]}"
 }
 
 main() {
