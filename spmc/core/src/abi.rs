@@ -116,7 +116,6 @@ pub const fn low(register: u64) -> u32 {
     register as u32
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the shift leaves 16 bits")]
 #[inline(always)]
 const fn high_half(register: u64) -> u16 {
     (low(register) >> 16) as u16

@@ -188,10 +188,10 @@ fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool)
         return;
     }
     ctx.pc = partition.entry;
-    if let Some((number, address)) = partition.boot_info {
-        if let Some(register) = ctx.x.get_mut(usize::from(number)) {
-            *register = address;
-        }
+    if let Some((number, address)) = partition.boot_info
+        && let Some(register) = ctx.x.get_mut(usize::from(number))
+    {
+        *register = address;
     }
 }
 
