@@ -6,7 +6,7 @@ use tantalum_partition::{
     ffa::{Error, FfaError, Outcome as Answer, SMC},
 };
 
-use super::tests;
+use super::{Test, tests};
 use crate::{
     cores,
     report::{Outcome, check, expect_eq},
@@ -23,6 +23,16 @@ tests! { "cores":
     messages_from_all_to_both,
     off_and_on_again,
 }
+
+/// Those that need no partition but echo.
+pub const PINNED: &[Test] = &[
+    Test::new("cores::each_has_its_own_context", each_has_its_own_context),
+    Test::new(
+        "cores::messages_from_all_to_a_pinned_partition",
+        messages_from_all_to_a_pinned_partition,
+    ),
+    Test::new("cores::off_and_on_again", off_and_on_again),
+];
 
 /// Messages that each core sends.
 const MESSAGES: u64 = 500;

@@ -2,7 +2,7 @@
 
 use tantalum_agent::{Command, ECHO, FORWARD, RELAY, SILENT};
 use tantalum_partition::{
-    ffa::{FfaError, SMC, ids, registers},
+    ffa::{Error, FfaError, SMC, ids, registers},
     probe,
 };
 
@@ -355,11 +355,19 @@ fn partition_cannot_ask_the_normal_world(world: &World) -> Outcome {
     Ok(())
 }
 
-/// Has forward spin so many milliseconds; returns 1 if that worked.
+/// Has forward spin so many milliseconds; returns 1 if that worked. Another core may be asking it something just now: tries until it has time.
 pub fn keep_forward_busy(_: usize, argument: u64) -> u64 {
     let (id, milliseconds) = ((argument & 0xffff) as u16, argument >> 16);
     let words = Command::Spin.five_words(&[milliseconds]);
-    let answer = crate::talk::finish(SMC.direct_req64(0, id, words), "keeping a partition busy");
+    let mut answer = SMC.direct_req64(0, id, words);
+    let _ = Deadline::after(5000).wait_until(|| {
+        let refused = answer == Err(Error::Ffa(FfaError::Busy));
+        if refused {
+            answer = SMC.direct_req64(0, id, words);
+        }
+        !refused
+    });
+    let answer = crate::talk::finish(answer, "keeping a partition busy");
     u64::from(answer.is_ok_and(|response| response.payload()[0] == tantalum_agent::DONE))
 }
 

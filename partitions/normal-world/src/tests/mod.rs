@@ -19,6 +19,7 @@ mod simd;
 mod system_registers;
 pub mod version;
 
+use tantalum_agent::attack_uuid;
 use tantalum_partition::{
     ffa::{Outcome as Answer, SMC},
     normal_world::gic,
@@ -54,7 +55,7 @@ impl Test {
     }
 }
 
-/// All groups, in the order in which they run: what leaves partitions dead comes last.
+/// The groups for partitions that live, in the order in which they run: what leaves one hanging comes last.
 const GROUPS: &[&[Test]] = &[
     version::TESTS,
     features::TESTS,
@@ -73,12 +74,17 @@ const GROUPS: &[&[Test]] = &[
     attacks::TESTS,
     system_registers::TESTS,
     cores::TESTS,
-    failures::TESTS,
+    failures::LAST,
 ];
 
-/// Runs all tests.
+/// The groups for partitions that die.
+const FATAL_GROUPS: &[&[Test]] = &[failures::TESTS, cores::PINNED];
+
+/// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {
-    for test in GROUPS.iter().copied().flatten() {
+    let is_fatal = world.find(attack_uuid(1)).is_some();
+    let groups = if is_fatal { FATAL_GROUPS } else { GROUPS };
+    for test in groups.iter().copied().flatten() {
         let outcome = (test.run)(world);
         if matches!(outcome, Err(Verdict::Failed)) {
             recover(world);
