@@ -8,6 +8,7 @@ use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig},
     machine::SmcRegisters,
+    manifest::system::Reserved,
     spmc::Spmc,
 };
 use tantalum_stage2::IpaSize;
@@ -140,7 +141,15 @@ fn start<P: Platform>(
     let window = layout::window();
     let spmc_memory = PageRange::from_bytes(PhysAddr::new(window.start as u64), window.len() as u64)
         .map_err(|_| Failure::OutOfMemory("itself"))?;
+    let devices: Vec<_> = P::RESERVED
+        .iter()
+        .filter_map(|&(base, bytes, owner)| {
+            let range = PageRange::from_bytes(PhysAddr::new(base), bytes).ok()?;
+            Some(Reserved { range, owner })
+        })
+        .collect();
     let config = BootConfig {
+        devices: &devices,
         manifest: &manifest,
         spmc_memory,
         boot_mpidr: mpidr,
@@ -265,6 +274,8 @@ fn register_secondary_entry() {
 pub fn report(entered_at: u64) {
     let ticks = sysreg::cntpct_el0::read().wrapping_sub(entered_at);
     let usage = pages::usage();
+    #[cfg(feature = "selftest")]
+    crate::selftest::report_stack();
     say!(
         "image {} bytes, RAM {} bytes (heap {}, tables {} of {} pages); ready {ticks} ticks after entry",
         layout::image_bytes(),

@@ -44,6 +44,8 @@ pub trait Platform {
     const NAME: &'static str;
     /// Physical address of the PL011 UART that the SPMC prints to. Its page holds nothing else.
     const UART: usize;
+    /// Devices that no partition may be given: physical address, bytes, and whose they are.
+    const RESERVED: &'static [(u64, u64, &'static str)];
 }
 
 /// Makes a binary crate the SPMC of a board: gives the entry code ([`entry`]) the functions that it calls.

@@ -325,8 +325,47 @@ fn report(name: &str, outcome: Outcome) {
     }
 }
 
+/// What an unused word of the boot PE's stack holds.
+const UNUSED: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+
+/// Marks the unused part of the boot PE's stack.
+#[inline(never)]
+fn mark_stack() {
+    let here = 0_u64;
+    let end = (&raw const here).addr() - 512;
+    for address in (layout::boot_stack().start..end).step_by(8) {
+        let word: *mut u64 = ptr::with_exposed_provenance_mut(address);
+        // SAFETY: the word is below this function's frame, by more than the calls in this loop take.
+        unsafe { word.write_volatile(UNUSED) };
+    }
+}
+
+/// Says how much of the boot PE's stack was used since [`run`].
+pub fn report_stack() {
+    let stack = layout::boot_stack();
+    let unused = stack.clone().step_by(8).take_while(|address| {
+        let word: *const u64 = ptr::with_exposed_provenance(*address);
+        // SAFETY: reads memory of the stack.
+        unsafe { word.read_volatile() == UNUSED }
+    });
+    let used = stack.len() - unused.count() * 8;
+    console::print(format_args!(
+        "stack of the boot PE: {used} of {} bytes used\n",
+        stack.len()
+    ));
+    report(
+        "boot::stack_has_reserve",
+        if used <= stack.len() / 4 * 3 {
+            Ok(())
+        } else {
+            Err("a quarter must be left")
+        },
+    );
+}
+
 /// Runs them all.
 pub fn run(core: &mut Core) {
+    mark_stack();
     report("mem::block_moves_are_right", block_moves_are_right());
     report("foreign::faults_are_survived", foreign_faults_are_survived(core));
     let before = pages::usage().tables;
