@@ -63,7 +63,7 @@ pub fn early<P: Platform>() {
             // SAFETY: see `Handover`.
             unsafe { *HANDOVER.0.get() = Some(stage1) };
         }
-        Err(error) => early_failure(format_args!("the SPMC's own translation: {error}")),
+        Err(_) => early_failure(format_args!("{TRANSLATION}")),
     }
 }
 
@@ -72,6 +72,9 @@ fn early_failure(what: fmt::Arguments<'_>) -> ! {
     console::print_early(format_args!("\ntantalum: boot failed: {what}\n"));
     panic::fail(el3::code::INVALID_PARAMETERS)
 }
+
+/// The reason that nobody should ever see.
+const TRANSLATION: &str = "the SPMC's own translation tables can't be made";
 
 /// Why the boot PE could not come up.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ enum Failure {
     BootPeNotNamed(u64),
     TooManyPes(usize),
     OutOfMemory(&'static str),
-    Translation(aarch64_paging::MapError),
+    Translation,
 }
 
 impl fmt::Display for Failure {
@@ -100,7 +103,7 @@ impl fmt::Display for Failure {
             }
             Self::TooManyPes(count) => write!(f, "manifest: /cpus names {count} PEs, {} fit", layout::MAX_PES),
             Self::OutOfMemory(what) => write!(f, "the SPMC's memory has no room left for {what}"),
-            Self::Translation(error) => write!(f, "the SPMC's own translation: {error}"),
+            Self::Translation => f.write_str(TRANSLATION),
         }
     }
 }
@@ -128,7 +131,7 @@ fn start<P: Platform>(
 ) -> Result<&'static mut Processor, Failure> {
     say!("booting on {}", P::NAME);
     let features = Features::detect();
-    let foreign = stage1.map_foreign_table().map_err(Failure::Translation)?;
+    let foreign = stage1.map_foreign_table().map_err(|_| Failure::Translation)?;
     let mut core = new_core(0, &features, foreign)?;
     // No partition runs until the policy has said how large their address spaces are.
     core.take_over(IpaSize::Bits39);
@@ -250,7 +253,7 @@ fn map_stack(stage1: &mut Stage1, index: usize) -> Result<u64, Failure> {
     stage1
         .map_stack(index, memory)
         .map(|top| top as u64)
-        .map_err(Failure::Translation)
+        .map_err(|_| Failure::Translation)
 }
 
 /// Tells EL3 where the other PEs enter. Without it they enter at the image's start, which copes with it.
@@ -296,10 +299,7 @@ pub unsafe extern "C" fn secondary(processor: *mut Processor) -> ! {
     let processor = unsafe { &mut *processor };
     let features = Features::detect();
     if features != processor.core.features {
-        say!(
-            "PE {} has other architecture extensions than the boot PE",
-            processor.core.index
-        );
+        say!("PE {} has other features than the boot PE: it stays off", processor.core.index);
         panic::fail(el3::code::INVALID_PARAMETERS);
     }
     processor.run()

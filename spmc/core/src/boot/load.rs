@@ -15,6 +15,12 @@ use crate::{
     },
 };
 
+/// What a manifest takes of the heap at most: the blob and what is read from it, while lists grow. Each item of a list has
+/// at least as many bytes in the blob as a quarter of its size in memory.
+const HEAP_A_BYTE: usize = 6;
+/// And what is the same for all.
+const HEAP_A_MANIFEST: usize = 4096;
+
 /// The partitions of the SPMC manifest whose package and manifest could be read.
 pub(super) fn candidates<M: Machine>(
     manifest: &SpmcManifest,
@@ -23,8 +29,9 @@ pub(super) fn candidates<M: Machine>(
     report: &mut Report,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::with_capacity(manifest.partitions.len());
+    let mut heap = config.heap_bytes;
     for (vm, entry) in manifest.partitions.iter().enumerate() {
-        if let Some(candidate) = candidate(manifest, vm, entry, config, machine, report) {
+        if let Some(candidate) = candidate(manifest, vm, entry, config, &mut heap, machine, report) {
             candidates.push(candidate);
         }
     }
@@ -36,6 +43,7 @@ fn candidate<M: Machine>(
     vm: usize,
     entry: &VmEntry,
     config: &BootConfig<'_>,
+    heap: &mut usize,
     machine: &mut M,
     report: &mut Report,
 ) -> Option<Candidate> {
@@ -43,7 +51,15 @@ fn candidate<M: Machine>(
     let mut header = [0; HEADER_BYTES];
     copy(machine, memory, 0, &mut header, entry, report)?;
     let package = Package::parse(&entry.name, &header, memory.bytes(), report)?;
-    let mut blob = vec![0; usize::try_from(package.manifest.bytes).ok()?];
+    let bytes = usize::try_from(package.manifest.bytes).ok()?;
+    let Some(left) = heap.checked_sub(bytes.saturating_mul(HEAP_A_BYTE).saturating_add(HEAP_A_MANIFEST)) else {
+        let node = format!("/hypervisor/vm{}", entry.number);
+        let message = format!("its manifest has {bytes} bytes, more than the SPMC has memory for");
+        report.push(diagnostic(Severity::Error, &entry.name, &node, None, &message));
+        return None;
+    };
+    *heap = left;
+    let mut blob = vec![0; bytes];
     copy(machine, memory, package.manifest.offset, &mut blob, entry, report)?;
     let partition = PartitionManifest::parse(&entry.name, &blob, report)?;
     if partition.exception_level == ExceptionLevel::SEl0 {

@@ -29,8 +29,10 @@ pub struct BootConfig<'a> {
     pub spmc_memory: PageRange,
     /// `MPIDR_EL1` of the boot PE.
     pub boot_mpidr: u64,
-    /// Bytes of heap that partitions' contexts may take.
+    /// Bytes of heap that partitions' manifests and contexts may take.
     pub heap_bytes: usize,
+    /// Devices that no partition may be given.
+    pub devices: &'a [system::Reserved],
 }
 
 /// Why the SPMC cannot run. What is wrong in detail was printed before.
@@ -71,10 +73,17 @@ pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spm
         print(machine, &report);
         return Err(BootError::Manifest);
     };
-    let cpus = cpus(&manifest, config)?;
+    let cpus = match cpus(&manifest, config) {
+        Ok(cpus) => cpus,
+        Err(error) => {
+            print(machine, &report);
+            return Err(error);
+        }
+    };
     let ipa_size = ipa_size(&manifest);
     let accepted = {
-        let reserved = [system::Reserved { range: config.spmc_memory, owner: "the SPMC" }];
+        let own = system::Reserved { range: config.spmc_memory, owner: "the SPMC" };
+        let reserved: Vec<_> = core::iter::once(own).chain(config.devices.iter().copied()).collect();
         system::check(&manifest, candidates, &reserved, &mut report)
     };
     let mut builder = build::Builder::new(&manifest, cpus.len(), config.heap_bytes, ipa_size);

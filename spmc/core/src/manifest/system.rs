@@ -47,7 +47,7 @@ pub struct Partition {
     pub name: String,
     /// Index into [`SpmcManifest::partitions`].
     pub vm: usize,
-    /// Execution contexts that it gets: 1, or one for each PE of the SPMC manifest.
+    /// Execution contexts that it gets: 1, or one for each PE of the SPMC manifest, or for the first of them.
     pub execution_contexts: u16,
     /// Its memory: where its package was loaded, and all the RAM that comes with it.
     pub memory: PageRange,
@@ -210,9 +210,10 @@ impl System<'_> {
         let pes = u16::try_from(self.spmc.cpus.len()).unwrap_or(u16::MAX);
         let contexts = if stated == 1 || stated == pes {
             stated
-        } else if stated > pes && manifest.exception_level == ExceptionLevel::SEl1 {
-            sink.warn(at, format_args!("expected 1 or {pes}, one for each PE: it gets {pes}"));
-            pes
+        } else if manifest.exception_level == ExceptionLevel::SEl1 {
+            let contexts = stated.min(pes);
+            sink.warn(at, format_args!("expected 1 or {pes}, one for each PE: it gets {contexts}, for the first PEs"));
+            contexts
         } else {
             sink.error(at, format_args!("expected 1 or {pes}, one for each PE"));
             return stated;

@@ -233,7 +233,7 @@ pub fn check_partitions(spmc: &SpmcManifest, partitions: &[Partition]) {
             (vm.id, &vm.name, vm.memory)
         );
         let contexts = usize::from(partition.execution_contexts);
-        assert!(contexts == 1 || contexts == spmc.cpus.len());
+        assert!((1..=spmc.cpus.len()).contains(&contexts));
         assert!(partition.manifest.entrypoint_offset < partition.memory.bytes());
         let inside = |part: &ByteRange| part.end() <= partition.memory.bytes();
         assert!(inside(&partition.package.image) && inside(&partition.package.manifest));
