@@ -1,6 +1,7 @@
 //! What the machine layer keeps for each PE, and the switch between contexts and worlds.
 #![expect(unsafe_code, reason = "writes the registers that belong to a context")]
 
+use alloc::vec;
 use core::{arch::asm, mem::offset_of};
 
 use tantalum_core::{
@@ -33,10 +34,6 @@ const HPFAR_NS: u64 = 1 << 63;
 /// Bytes of the stack for a report after a stack overflow.
 const EMERGENCY_STACK_BYTES: usize = 3072;
 
-#[repr(C, align(16))]
-#[derive(Debug)]
-struct EmergencyStack([u8; EMERGENCY_STACK_BYTES]);
-
 /// The normal world's registers while contexts run.
 #[derive(Debug, Default)]
 struct NormalWorld {
@@ -53,7 +50,8 @@ struct NormalWorld {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Core {
-    emergency: EmergencyStack,
+    /// Initial stack pointer for a report after a stack overflow.
+    emergency: usize,
     /// Its number: its place in the manifest.
     pub index: usize,
     /// What it has.
@@ -120,15 +118,24 @@ fn output_is_non_secure(address: u64) -> Option<bool> {
     (result & FAILED == 0).then_some(result & NS != 0)
 }
 
+/// A stack for a report. Allocates, for good.
+fn emergency_stack() -> usize {
+    vec![0_u128; EMERGENCY_STACK_BYTES / 16]
+        .leak()
+        .as_ptr_range()
+        .end
+        .expose_provenance()
+}
+
 impl Core {
-    /// Offset of the highest address of the emergency stack, for the vectors.
-    pub const EMERGENCY_STACK_TOP: usize = offset_of!(Self, emergency) + EMERGENCY_STACK_BYTES;
+    /// Offset of the emergency stack's address, for the vectors.
+    pub const EMERGENCY: usize = offset_of!(Self, emergency);
 
     /// The PE with `index`. Allocates.
     #[must_use]
     pub fn new(index: usize, features: &Features, window: Window) -> Self {
         Self {
-            emergency: EmergencyStack([0; EMERGENCY_STACK_BYTES]),
+            emergency: emergency_stack(),
             index,
             features: *features,
             window,

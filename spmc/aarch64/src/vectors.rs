@@ -133,7 +133,7 @@ tantalum_overflow:
     mov     w0, #16
     mrs     x2, tpidr_el2
     cbz     x2, 4f
-    add     x2, x2, #{emergency}
+    ldr     x2, [x2, #{emergency}]
     b       5f
 4:  ldr     x2, =__window_end
 5:  mov     sp, x2
@@ -149,7 +149,7 @@ tantalum_overflow:
     serror = const Reason::SError as u32,
     unknown = const Reason::Unknown as u32,
     pc = const offset_of!(Context, pc),
-    emergency = const Core::EMERGENCY_STACK_TOP,
+    emergency = const Core::EMERGENCY,
     unexpected = sym crate::panic::unexpected,
 );
 const _: () = assert!(offset_of!(Context, x) == 0 && offset_of!(Context, pstate) == offset_of!(Context, pc) + 8);
