@@ -10,7 +10,15 @@
 
 #[path = "memory/basic.rs"]
 mod basic;
+#[path = "memory/errors.rs"]
+mod errors;
+#[path = "memory/failures.rs"]
+mod failures;
+#[path = "memory/fragments.rs"]
+mod fragments;
 #[path = "memory/message.rs"]
 mod message;
+#[path = "memory/model.rs"]
+mod model;
 #[path = "memory/world.rs"]
 mod world;

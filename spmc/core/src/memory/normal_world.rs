@@ -85,19 +85,29 @@ impl NormalWorldMap {
     #[inline]
     pub(super) fn claim<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<Memory, FfaError> {
         let declared = self.declared.iter_mut().find(|d| d.range.contains_range(range)).ok_or(FfaError::Denied)?;
-        for Bits { chunk, word, mask } in bits(range) {
+        if let Some(Bits { chunk, word, mask }) = one_word(range) {
             let page = declared.take(memory, chunk)?;
-            if memory.read_descriptor(page, word) & mask != 0 {
+            let found = memory.read_descriptor(page, word);
+            if found & mask != 0 {
                 return Err(FfaError::Denied);
             }
+            memory.write_descriptor(page, word, found | mask);
+        } else {
+            declared.claim_long(memory, range)?;
         }
-        declared.change(memory, range, |old, mask| old | mask);
         Ok(Memory { world: World::NonSecure, device: declared.device, writable: true, executable: false })
     }
 
     /// Takes marks away.
+    #[inline]
     pub(super) fn release<M: TableMemory>(&self, memory: &mut M, range: &PageRange) {
-        if let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) {
+        let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) else { return };
+        if let Some(Bits { chunk, word, mask }) = one_word(range) {
+            if let Some(page) = declared.chunk(chunk) {
+                let found = memory.read_descriptor(page, word);
+                memory.write_descriptor(page, word, found & !mask);
+            }
+        } else {
             declared.change(memory, range, |old, mask| old & !mask);
         }
     }
@@ -154,6 +164,18 @@ impl Declared {
         }
     }
 
+    #[inline(never)]
+    fn claim_long<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<(), FfaError> {
+        for Bits { chunk, word, mask } in bits(range) {
+            let page = self.take(memory, chunk)?;
+            if memory.read_descriptor(page, word) & mask != 0 {
+                return Err(FfaError::Denied);
+            }
+        }
+        self.change(memory, range, |old, mask| old | mask);
+        Ok(())
+    }
+
     #[inline]
     fn change<M: TableMemory>(&self, memory: &mut M, range: &PageRange, change: impl Fn(u64, u64) -> u64) {
         for Bits { chunk, word, mask } in bits(range) {
@@ -163,6 +185,18 @@ impl Declared {
             }
         }
     }
+}
+
+/// The bits of a range that are all in one word, else `None`.
+#[inline]
+fn one_word(range: &PageRange) -> Option<Bits> {
+    let at = range.base().as_u64() >> PAGE_SHIFT;
+    let (offset, count) = (at % WORD_BITS, range.pages());
+    if count > WORD_BITS.wrapping_sub(offset) {
+        return None;
+    }
+    let mask = (u64::MAX >> WORD_BITS.wrapping_sub(count)) << offset;
+    Some(Bits { chunk: at >> CHUNK_SHIFT, word: ((at / WORD_BITS) & 511) as usize, mask })
 }
 
 /// The bits of a range, word by word.

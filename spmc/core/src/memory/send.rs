@@ -2,7 +2,7 @@
 
 use super::{
     Buffer, Caller, MAX_CLEAR_PAGES, MemoryManager, Outcome, Partitions, State,
-    descriptor::{Composite, Emad, Header, Layout, Reader, UNIT, read_constituent},
+    descriptor::{Composite, Emad, Header, Layout, Reader, UNIT, constituent},
     permission::{FLAG_CLEAR, Kind, check_memory, check_send, check_sent},
     plan::{Estate, zero},
     share::{Full, Sending, Share},
@@ -188,10 +188,12 @@ impl State {
         let mut sending = share.sending.ok_or(FfaError::Aborted)?;
         let mut estate = Estate::of(share.owner, partitions, &mut self.map).ok_or(FfaError::Aborted)?;
         while !reader.is_done() && sending.constituents != 0 {
-            let range = read_constituent(machine, reader)?;
-            sending.constituents = sending.constituents.wrapping_sub(1);
-            sending.pages = sending.pages.checked_sub(range.pages()).ok_or(FfaError::InvalidParameters)?;
-            take(machine, &mut estate, share, &range, budget)?;
+            for bytes in reader.blocks(machine, sending.constituents)? {
+                let range = constituent(bytes)?;
+                sending.constituents = sending.constituents.wrapping_sub(1);
+                sending.pages = sending.pages.checked_sub(range.pages()).ok_or(FfaError::InvalidParameters)?;
+                take(machine, &mut estate, share, &range, budget)?;
+            }
         }
         share.sending = Some(sending);
         if sending.constituents != 0 {

@@ -107,6 +107,8 @@ pub(super) struct Share {
     pub(super) orphan: bool,
     /// As [`Borrower::next`], for the hypervisor's retrieve request.
     pub(super) hypervisor_next: u32,
+    /// Where the last range ends; 0 while there is none.
+    end: u64,
     words: Words,
 }
 
@@ -125,6 +127,7 @@ impl Share {
             clear_relinquish: false,
             orphan: false,
             hypervisor_next: 0,
+            end: 0,
             words: Words::new(),
         }
     }
@@ -186,19 +189,23 @@ impl Share {
         range: &PageRange,
         budget: &mut u32,
     ) -> Result<(), Full> {
-        let (base, pages) = (range.base().as_u64(), range.pages());
-        let joined = self.last_range(memory).filter(|last| last.end() == range.base());
-        let joined = joined.and_then(|last| encode(last.base().as_u64(), last.pages().saturating_add(pages)));
-        match joined {
-            Some(word) => self.words.replace_last(memory, word),
-            None => self.words.push(memory, encode(base, pages).ok_or(Full)?, budget)?,
+        let base = range.base().as_u64();
+        if base != self.end || !self.join(memory, range) {
+            self.words.push(memory, encode(base, range.pages()).ok_or(Full)?, budget)?;
         }
-        self.pages = self.pages.saturating_add(pages);
+        self.end = range.end().as_u64();
+        self.pages = self.pages.saturating_add(range.pages());
         Ok(())
     }
 
-    fn last_range<M: TableMemory>(&self, memory: &M) -> Option<PageRange> {
-        if self.ranges() == 0 { None } else { self.words.last(memory).and_then(decode) }
+    /// Lengthens the last range, which ends where `range` begins, unless it gets too long by that.
+    fn join<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> bool {
+        let last = if self.ranges() == 0 { None } else { self.words.last(memory).and_then(decode) };
+        let joined = last.and_then(|last| encode(last.base().as_u64(), last.pages().saturating_add(range.pages())));
+        if let Some(word) = joined {
+            self.words.replace_last(memory, word);
+        }
+        joined.is_some()
     }
 
     /// Number of ranges.
@@ -262,7 +269,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { shares: 512, pages: 512, reserved: 128, tables: 512 }
+        Self { shares: 512, pages: 512, reserved: 64, tables: 512 }
     }
 }
 
@@ -287,7 +294,8 @@ struct Slot {
 /// All shares.
 ///
 /// An owner may take as much as it leaves for all others: a first one gets half of everything, a second one a quarter. So
-/// nobody is ever left with nothing, and an owner that is alone is not held short.
+/// nobody is ever left with nothing, and an owner that is alone is not held short. For the normal world's, "everything" is
+/// what it may take in all.
 #[derive(Debug)]
 pub(super) struct Shares {
     slots: Vec<Slot>,
@@ -337,34 +345,27 @@ impl Shares {
 
     /// Whether `owner` may have another share, and how many pages it may take for it.
     pub(super) fn admit(&self, owner: EndpointId) -> Result<u32, FfaError> {
-        let Limits { shares, pages, reserved, .. } = self.limits;
         let account = self.account(owner);
-        let free = shares.saturating_sub(self.taken);
-        let mut fits = free > 1 && account.shares.saturating_add(2) <= free;
-        // Alone with the last place: whoever has nothing gets it.
-        fits |= account.shares == 0 && free > 0;
+        let mut free = self.limits.shares.saturating_sub(self.taken);
         if !owner.is_secure() {
-            fits &= self.normal_world.saturating_add(reserved) < shares;
+            let part = self.limits.shares.saturating_sub(self.limits.reserved);
+            free = free.min(part.saturating_sub(self.normal_world));
         }
-        if fits { Ok(self.budget(owner, pages)) } else { Err(FfaError::NoMemory) }
+        // Whoever has nothing gets the last place too.
+        let fits = account.shares.saturating_add(2) <= free || account.shares == 0 && free > 0;
+        if fits { Ok(self.budget_of(owner)) } else { Err(FfaError::NoMemory) }
     }
 
     /// How many pages more `owner` may take.
     pub(super) fn budget_of(&self, owner: EndpointId) -> u32 {
-        self.budget(owner, self.limits.pages)
-    }
-
-    fn budget(&self, owner: EndpointId, pages: u32) -> u32 {
-        let account = self.account(owner);
-        let free = pages.saturating_sub(self.taken_pages);
-        let fair = free.saturating_sub(account.pages).div_ceil(2);
-        if owner.is_secure() {
-            return fair;
+        let Limits { shares, pages, reserved, .. } = self.limits;
+        let mut free = pages.saturating_sub(self.taken_pages);
+        if !owner.is_secure() {
+            let kept = u64::from(pages).saturating_mul(u64::from(reserved)).checked_div(u64::from(shares)).unwrap_or(0);
+            let part = pages.saturating_sub(u32::try_from(kept).unwrap_or(u32::MAX));
+            free = free.min(part.saturating_sub(self.normal_world_pages));
         }
-        let Limits { shares, reserved, .. } = self.limits;
-        let part = u64::from(pages).saturating_mul(u64::from(reserved)).checked_div(u64::from(shares)).unwrap_or(0);
-        let kept = u32::try_from(part).unwrap_or(u32::MAX);
-        fair.min(pages.saturating_sub(kept).saturating_sub(self.normal_world_pages))
+        free.saturating_sub(self.account(owner).pages).div_ceil(2)
     }
 
     /// Takes a place, and a handle for it, for a share that [`Shares::admit`] has admitted. [`Shares::put`] is to follow.

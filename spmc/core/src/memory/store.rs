@@ -22,7 +22,8 @@ pub(super) struct Full;
 
 /// A list of words. Dropping it without [`Words::free`] leaks its pages.
 ///
-/// Invariants: `first` and `last` are both there exactly when `len` is above [`INLINE`]; the chain from `first` ends at
+/// Invariants: `first` and `last` are both there exactly when `len` is above [`INLINE`], and `room` is 0
+/// else; the chain from `first` ends at
 /// `last` and has `pages` pages, as few as hold `len` words.
 #[derive(Debug)]
 pub(super) struct Words {
@@ -30,6 +31,8 @@ pub(super) struct Words {
     ends: Option<(TableAddr, TableAddr)>,
     len: u32,
     pages: u32,
+    /// Words that the last page still has room for.
+    room: u32,
 }
 
 /// A place in a list, for reading it in order.
@@ -44,7 +47,7 @@ pub(super) struct Cursor {
 impl Words {
     /// An empty list.
     pub(super) const fn new() -> Self {
-        Self { inline: [0; INLINE], ends: None, len: 0, pages: 0 }
+        Self { inline: [0; INLINE], ends: None, len: 0, pages: 0, room: 0 }
     }
 
     /// Number of words.
@@ -63,18 +66,19 @@ impl Words {
         if let Some(place) = usize::try_from(self.len).ok().and_then(|index| self.inline.get_mut(index)) {
             *place = word;
         } else {
-            let offset = self.len.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
             let page = match self.ends {
-                Some((_, last)) if offset != 0 => last,
+                Some((_, last)) if self.room != 0 => last,
                 _ => self.grow(memory, budget)?,
             };
-            memory.write_descriptor(page, offset as usize, word);
+            memory.write_descriptor(page, PER_PAGE.wrapping_sub(self.room) as usize, word);
+            self.room = self.room.wrapping_sub(1);
         }
         self.len = self.len.checked_add(1).ok_or(Full)?;
         Ok(())
     }
 
     /// Takes another page.
+    #[cold]
     fn grow<M: TableMemory>(&mut self, memory: &mut M, budget: &mut u32) -> Result<TableAddr, Full> {
         let left = budget.checked_sub(1).ok_or(Full)?;
         let page = memory.allocate_table().ok_or(Full)?;
@@ -87,6 +91,7 @@ impl Words {
             None => Some((page, page)),
         };
         self.pages = self.pages.wrapping_add(1);
+        self.room = PER_PAGE;
         Ok(page)
     }
 
@@ -95,7 +100,7 @@ impl Words {
         let index = self.len.checked_sub(1)?;
         match self.ends {
             Some((_, last)) => {
-                let offset = index.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
+                let offset = PER_PAGE.wrapping_sub(1).wrapping_sub(self.room);
                 Some(memory.read_descriptor(last, offset as usize))
             }
             None => self.inline.get(index as usize).copied(),
@@ -107,7 +112,7 @@ impl Words {
         let Some(index) = self.len.checked_sub(1) else { return };
         match self.ends {
             Some((_, last)) => {
-                let offset = index.wrapping_sub(FIRST_IN_PAGE) % PER_PAGE;
+                let offset = PER_PAGE.wrapping_sub(1).wrapping_sub(self.room);
                 memory.write_descriptor(last, offset as usize, word);
             }
             None => {

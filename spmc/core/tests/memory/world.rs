@@ -31,7 +31,7 @@ pub const NWD: u16 = 0;
 /// Start of the normal world's memory, of which the first pages exist.
 pub const NS: u64 = 0x4000_0000;
 /// Pages of it that are declared.
-pub const NS_PAGES: u64 = 0x10_0000;
+pub const NS_PAGES: u64 = 0x8000;
 /// Pages of it that exist.
 pub const NS_REAL: u64 = 64;
 /// A device of the normal world.
@@ -108,7 +108,7 @@ impl World {
         for party in 0..parties {
             for base in [tx_base(party), rx_base(party)] {
                 let side = if party == 0 { Side::NonSecure } else { Side::Secure };
-                machine.memory.add(side, range(base, 64));
+                machine.memory.add(side, range(base, 4));
             }
         }
         Self { machine, sps, manager, versions: vec![V1_2; parties], rx_full: vec![false; parties], buffer_pages: 1 }

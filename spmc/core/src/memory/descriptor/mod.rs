@@ -16,6 +16,7 @@ mod reader;
 
 pub use reader::Buffer;
 pub(super) use reader::{Block, Reader, Writer};
+use reader::words;
 
 use crate::{
     abi::{FfaError, V1_1, V1_2, Version},
@@ -259,14 +260,13 @@ impl Composite {
     }
 }
 
-/// Reads a constituent: an address range.
+/// A constituent: an address range.
 ///
 /// # Errors
-/// `InvalidParameters` for one that is not of whole pages below 2^48, is empty, or has reserved bits; those of
-/// [`Reader::block`].
+/// `InvalidParameters` for one that is not of whole pages below 2^48, is empty, or has reserved bits.
 #[inline]
-pub(super) fn read_constituent<M: Machine>(machine: &mut M, reader: &mut Reader) -> Result<PageRange, FfaError> {
-    let [address, pages] = reader.block(machine)?;
+pub(super) fn constituent(bytes: &[u8; 16]) -> Result<PageRange, FfaError> {
+    let [address, pages] = words(bytes);
     if half(pages, 32) != 0 {
         return Err(FfaError::InvalidParameters);
     }

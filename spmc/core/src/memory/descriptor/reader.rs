@@ -87,9 +87,31 @@ impl Reader {
         let offset = self.at.wrapping_sub(self.start) as usize;
         let bytes: &[u8; BLOCK] = self.chunk.get(offset..).and_then(<[u8]>::first_chunk).ok_or(FfaError::Aborted)?;
         self.at = next;
-        let (low, high) = bytes.split_at(BLOCK / 2);
-        let word = |half: &[u8]| half.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        Ok([word(low), word(high)])
+        Ok(words(bytes))
+    }
+
+    /// The next blocks, `most` at most; none when nothing is left.
+    ///
+    /// # Errors
+    /// As [`Reader::block`], also when what is left is not made of whole blocks.
+    #[inline]
+    pub(in crate::memory) fn blocks<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        most: u32,
+    ) -> Result<&[[u8; BLOCK]], FfaError> {
+        if self.at < self.end && self.at >= self.loaded {
+            self.load(machine)?;
+        }
+        let from = self.at.wrapping_sub(self.start) as usize;
+        let until = self.loaded.wrapping_sub(self.start) as usize;
+        let (blocks, rest) = self.chunk.get(from..until).unwrap_or_default().as_chunks();
+        if !rest.is_empty() {
+            return Err(FfaError::InvalidParameters);
+        }
+        let blocks = blocks.get(..most as usize).unwrap_or(blocks);
+        self.at = self.at.saturating_add(u32::try_from(blocks.len().saturating_mul(BLOCK)).unwrap_or(u32::MAX));
+        Ok(blocks)
     }
 
     /// Copies the next bytes. Blocks are whole in a chunk: all offsets that are ever sought are multiples of 16.
@@ -103,6 +125,14 @@ impl Reader {
         self.loaded = self.at.saturating_add(u32::try_from(chunk.len()).unwrap_or(0));
         Ok(())
     }
+}
+
+/// A block from its bytes.
+#[inline]
+pub(in crate::memory) fn words(bytes: &[u8; BLOCK]) -> Block {
+    let (low, high) = bytes.split_at(BLOCK / 2);
+    let word = |half: &[u8]| half.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    [word(low), word(high)]
 }
 
 /// Writes blocks of 16 bytes to a buffer, in order.
@@ -155,5 +185,66 @@ impl Writer {
         self.written = after;
         self.used = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{addr::PhysAddr, machine::fake::FakeMachine};
+
+    fn buffer(machine: &mut FakeMachine) -> Buffer {
+        let range = PageRange::new(PhysAddr::new(0x1000), 1).unwrap();
+        machine.memory.add(World::NonSecure, range);
+        Buffer { world: World::NonSecure, range }
+    }
+
+    #[test]
+    fn what_was_read_stays_as_it_was() {
+        let mut machine = FakeMachine::new(1);
+        let buffer = buffer(&mut machine);
+        let mut reader = Reader::new(buffer, 2048).unwrap();
+        machine.memory.write(World::NonSecure, buffer.range.base(), &[1; 4096]).unwrap();
+        assert_eq!(reader.block(&mut machine), Ok([0x0101_0101_0101_0101; 2]));
+        machine.memory.write(World::NonSecure, buffer.range.base(), &[2; 4096]).unwrap();
+        // What was copied with it is not copied again, what comes behind it is copied once.
+        assert_eq!(reader.blocks(&mut machine, 100).unwrap().len(), 63);
+        assert_eq!(reader.blocks(&mut machine, 100).unwrap()[0], [2; 16]);
+        assert!(reader.is_done());
+        assert_eq!(reader.seek(2032), Err(FfaError::InvalidParameters), "never back");
+        assert_eq!(reader.block(&mut machine), Err(FfaError::InvalidParameters));
+        assert_eq!(reader.blocks(&mut machine, 1), Ok(&[][..]));
+    }
+
+    #[test]
+    fn the_end_is_the_end() {
+        let mut machine = FakeMachine::new(1);
+        let buffer = buffer(&mut machine);
+        assert!(Reader::new(buffer, 4097).is_err());
+        let mut reader = Reader::new(buffer, 40).unwrap();
+        assert_eq!(reader.seek(41), Err(FfaError::InvalidParameters));
+        reader.seek(32).unwrap();
+        assert_eq!(reader.block(&mut machine), Err(FfaError::InvalidParameters));
+        assert_eq!(reader.blocks(&mut machine, 1), Err(FfaError::InvalidParameters));
+        machine.memory.set_broken(World::NonSecure, buffer.range.base(), true);
+        let mut reader = Reader::new(buffer, 16).unwrap();
+        assert_eq!(reader.block(&mut machine), Err(FfaError::Aborted));
+    }
+
+    #[test]
+    fn a_writer_stops_at_the_end_of_the_buffer() {
+        let mut machine = FakeMachine::new(1);
+        let buffer = buffer(&mut machine);
+        let mut writer = Writer::new(buffer);
+        for number in 0..256 {
+            writer.block(&mut machine, [number, !number]).unwrap();
+        }
+        writer.flush(&mut machine).unwrap();
+        writer.block(&mut machine, [0, 0]).unwrap();
+        assert_eq!(writer.flush(&mut machine), Err(FfaError::NoMemory));
+        let mut reader = Reader::new(buffer, 4096).unwrap();
+        for number in 0..256 {
+            assert_eq!(reader.block(&mut machine), Ok([number, !number]));
+        }
     }
 }
