@@ -4,6 +4,7 @@
 //! that invariants hold, that nobody sees registers of another, and that a context finds the registers that a call does
 //! not define as it left them.
 
+mod abi;
 mod abort;
 mod boot;
 mod console_log;
@@ -15,6 +16,7 @@ mod features;
 mod id_get;
 mod id_registers;
 mod interrupt;
+mod manifests;
 mod msg_wait;
 mod partition_info_get_regs;
 mod psci;

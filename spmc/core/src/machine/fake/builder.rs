@@ -3,7 +3,9 @@
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use spin::mutex::TicketMutex;
-use tantalum_stage2::{IpaSize, Tables};
+use tantalum_stage2::{
+    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership, Tables,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -165,7 +167,7 @@ impl Builder {
     }
 
     fn build_one(&self, index: usize, builder: &PartitionBuilder, machine: &mut FakeMachine) -> Partition {
-        let tables = Stage2Tables {
+        let mut tables = Stage2Tables {
             secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
             non_secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
         };
@@ -176,6 +178,11 @@ impl Builder {
         };
         let memory = Self::memory(index);
         machine.memory.add(World::Secure, memory);
+        let pages = IpaRange::new(Ipa(memory.base().as_u64()), memory.pages()).expect("small");
+        let attributes =
+            Attributes::new(MemoryType::NormalWriteBack, S2Access::ReadWrite, Execute::Always, Ownership::Owned);
+        let output = OutputAddress(memory.base().as_u64());
+        tables.secure.map(machine, pages, output, attributes, Granule::Pages).expect("fake memory has no end");
         let mut regions = builder.regions.clone();
         regions.push(Region {
             name: "memory".into(),

@@ -8,6 +8,7 @@
 //! [`Builder`] makes a small [`Spmc`](crate::spmc::Spmc) without manifests, [`System`] drives one as its PEs would.
 mod builder;
 mod id_registers;
+mod oracle;
 mod system;
 
 use core::fmt::{self, Write as _};
@@ -24,6 +25,7 @@ use tantalum_stage2::{TableAddr, TableMemory, fake::FakeMemory};
 pub use self::{
     builder::{Builder, PartitionBuilder},
     id_registers::CPU_MAX,
+    oracle::what_is_wrong,
     system::{Owner, System, taint, taint_owner},
 };
 use crate::{

@@ -7,7 +7,7 @@ use std::{boxed::Box, collections::BTreeMap};
 use crate::{
     abi,
     context::{Context, El1Registers},
-    machine::{SmcRegisters, fake::FakeMachine},
+    machine::{SmcRegisters, fake::{FakeMachine, what_is_wrong}},
     spmc::{Action, Event, Exit, Pe, Spmc},
     vcpu::State,
 };
@@ -46,7 +46,8 @@ pub enum Owner {
 /// An SPMC, its PEs and the machine. Every step checks that
 /// * the policy's invariants hold,
 /// * a context finds x18-x30 as it left them, and x8-x17 unless the call that returns defines them,
-/// * nobody sees a value that bears another's [`taint`].
+/// * nobody sees a value that bears another's [`taint`],
+/// * the decoder of `arm-ffa` takes every result that the normal world gets.
 #[derive(Debug)]
 pub struct System<'s> {
     /// The SPMC.
@@ -268,6 +269,9 @@ impl<'s> System<'s> {
             for (n, value) in policy.normal_world.iter().enumerate() {
                 let owner = taint_owner(*value);
                 assert!(owner.is_none_or(|owner| owner == 0), "the normal world sees x{n} {value:#x}");
+            }
+            if let Some(wrong) = what_is_wrong(&policy.normal_world) {
+                panic!("{wrong}");
             }
             return;
         };

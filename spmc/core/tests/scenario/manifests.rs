@@ -1,0 +1,250 @@
+//! From compiled manifests and packages in memory to partitions that talk: the demonstration's system.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+};
+
+use tantalum_core::{
+    addr::{PageRange, PhysAddr, World},
+    boot::{self, BootConfig, BootError},
+    machine::fake::FakeMachine,
+    spmc::Spmc,
+};
+use tantalum_stage2::{Access, Execute, Ipa, MemoryType};
+
+use crate::support::*;
+
+const ECHO: u64 = 0x8001;
+const FORWARD: u64 = 0x8002;
+const ATTACK: u64 = 0x8003;
+const UART: u64 = 0x0904_0000;
+const MANIFEST_OFFSET: u64 = 0x1000;
+
+/// Compiles a manifest of the tree, as the build does: C preprocessor, then dtc.
+fn compile(source: &str) -> Vec<u8> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests").join(source);
+    let text = Command::new("cc")
+        .args(["-E", "-P", "-nostdinc", "-undef", "-x", "assembler-with-cpp"])
+        .arg(&source)
+        .output()
+        .expect("cc must be installed");
+    assert!(text.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
+    let name = format!("tantalum-scenario-{}-{}", process::id(), source.display().to_string().replace('/', "_"));
+    let file: PathBuf = env::temp_dir().join(format!("{name}-{:?}", std::thread::current().id()));
+    fs::write(&file, text.stdout).expect("a temporary file");
+    let blob = Command::new(env::var("DTC").unwrap_or_else(|_| "dtc".into()))
+        .args(["-q", "-I", "dts", "-O", "dtb"])
+        .arg(&file)
+        .output()
+        .expect("dtc must be installed (`make setup`)");
+    let _ = fs::remove_file(&file);
+    assert!(blob.status.success(), "{}", String::from_utf8_lossy(&blob.stderr));
+    blob.stdout
+}
+
+/// A package of version 2: header, room for boot information, manifest, image.
+fn package(manifest: &[u8]) -> Vec<u8> {
+    let word = |value: usize| u32::try_from(value).expect("small").to_le_bytes();
+    let image = [0x14, 0, 0, 0];
+    let mut package = b"SPKG".to_vec();
+    for value in [2, 0x1000, manifest.len(), 0x4000, image.len()] {
+        package.extend(word(value));
+    }
+    package.resize(0x1000, 0);
+    package.extend(manifest);
+    package.resize(0x4000, 0);
+    package.extend(image);
+    package
+}
+
+fn range(base: u64, pages: u64) -> PageRange {
+    PageRange::new(PhysAddr::new(base), pages).expect("a range")
+}
+
+/// A machine into whose memory BL2 has loaded the demonstration's packages.
+fn loaded() -> FakeMachine {
+    let mut machine = FakeMachine::new(4);
+    for (name, base) in [("echo", 0x0e20_0000), ("forward", 0x0e30_0000), ("attack", 0x0e40_0000)] {
+        machine.memory.add(World::Secure, range(base, 0x100));
+        let package = package(&compile(&format!("qemu/demo/{name}.dts")));
+        machine.memory.write(World::Secure, PhysAddr::new(base), &package).expect("memory");
+    }
+    machine
+}
+
+fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Result<Spmc, BootError> {
+    let manifest = compile("qemu/demo/spmc.dts");
+    let config = BootConfig { manifest: &manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr, heap_bytes };
+    boot::start(&config, machine)
+}
+
+const HEAP: usize = 1 << 20;
+
+#[test]
+fn demonstration_boots_and_talks() {
+    let mut machine = loaded();
+    let spmc = start(&mut machine, 0x8000_0000, HEAP).expect("it starts");
+    assert!(!machine.console.contains("error"), "{}", machine.console);
+    let mut system = System::booted(&spmc, machine);
+    let console = system.machine.take_console();
+    assert!(console.contains("3 of 3 partitions ready"), "{console}");
+    for pe in 0..4 {
+        system.nwd(pe, &request(0, FORWARD));
+        assert_eq!(system.owner(pe), runs(FORWARD, 0));
+        system.forward(pe, FORWARD, ECHO);
+        assert_eq!(system.owner(pe), runs(ECHO, u16::try_from(pe).expect("few")));
+        system.respond(pe, ECHO, FORWARD);
+        system.respond(pe, FORWARD, 0);
+    }
+    system.ask(3, ATTACK);
+}
+
+#[test]
+fn each_partition_reaches_its_own_memory_and_nothing_else() {
+    let mut machine = loaded();
+    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    for partition in spmc.partitions() {
+        let tables = partition.tables.lock();
+        tables.secure.check(&machine, |_| true).expect("well-formed tables");
+        let mut reachable = Vec::new();
+        for page in (0x0800_0000..0x1000_0000_u64).step_by(0x1000) {
+            assert_eq!(tables.non_secure.translate(&machine, Ipa(page)), None);
+            if let Some(mapping) = tables.secure.translate(&machine, Ipa(page)) {
+                assert_eq!(mapping.output.0, page, "IPA and PA are the same");
+                reachable.push((page, mapping.attributes));
+            }
+        }
+        for page in (0x4000_0000..0x6000_0000_u64).step_by(0x20_0000) {
+            assert_eq!(tables.secure.translate(&machine, Ipa(page)), None);
+            assert_eq!(tables.non_secure.translate(&machine, Ipa(page)), None);
+        }
+        let (memory, others): (Vec<_>, Vec<_>) =
+            reachable.iter().partition(|(page, _)| partition.memory.contains(PhysAddr::new(*page)));
+        assert_eq!(memory.len() as u64, partition.memory.pages(), "{}", partition.name);
+        if u64::from(partition.id.as_u16()) == FORWARD {
+            let [(UART, attributes)] = others[..] else { panic!("{others:x?}") };
+            assert_eq!(attributes.memory(), MemoryType::DeviceNGnRnE);
+            assert_eq!((attributes.access(), attributes.execute()), (Access::ReadWrite, Execute::Never));
+        } else {
+            assert_eq!(others, [], "{}", partition.name);
+        }
+    }
+}
+
+#[test]
+fn boot_information_names_the_manifest() {
+    let mut machine = loaded();
+    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let mut system = System::new(&spmc, machine);
+    for (pe, partition, register, base) in [(0, ECHO, 0, 0x0e20_0000), (0, FORWARD, 1, 0x0e30_0000_u64)] {
+        if system.owner(pe) == Owner::Off {
+            system.online(pe);
+        } else {
+            system.smc(pe, &[MSG_WAIT]);
+        }
+        assert_eq!(system.owner(pe), runs(partition, 0));
+        assert_eq!(system.ctx(pe).pc, base + 0x4000);
+        let address = system.regs(pe)[register];
+        assert!(base < address && address < base + MANIFEST_OFFSET, "{address:#x}");
+        let mut blob = [0; 64];
+        system.machine.memory.read(World::Secure, PhysAddr::new(address), &mut blob).expect("memory");
+        let word = |at: usize| u32::from_le_bytes(blob[at..at + 4].try_into().expect("4 bytes"));
+        // FF-A 1.2, "Boot information header": signature, version, blob, descriptors, their size, number and offset.
+        assert_eq!([0, 4, 8, 12, 16, 20].map(word), [0xffa, 0x1_0001, 64, 32, 1, 32]);
+        // One descriptor: no name, standard, FDT, by address.
+        assert_eq!(blob[24..52], [0; 28]);
+        let fdt = u64::from_le_bytes(blob[56..].try_into().expect("8 bytes"));
+        assert_eq!(fdt, base + MANIFEST_OFFSET);
+        let mut magic = [0; 8];
+        system.machine.memory.read(World::Secure, PhysAddr::new(fdt), &mut magic).expect("memory");
+        assert_eq!(magic[..4], 0xd00d_feed_u32.to_be_bytes());
+        assert_eq!(word(52).to_be_bytes(), magic[4..], "the size is the tree's");
+        // It was made visible to a partition that has its caches off.
+        let page = range(address & !0xfff, 1);
+        assert!(system.machine.synchronised.contains(&(World::Secure, page)));
+    }
+}
+
+#[test]
+fn partition_whose_memory_does_not_exist_is_left_out() {
+    let mut machine = loaded();
+    machine.memory.set_broken(World::Secure, PhysAddr::new(0x0e30_0000), true);
+    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let names: Vec<_> = spmc.partitions().iter().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["echo", "attack"]);
+    assert!(machine.console.contains("the memory cannot be read"), "{}", machine.console);
+    let mut system = System::booted(&spmc, machine);
+    system.nwd_fails(0, &request(0, FORWARD), INVALID_PARAMETERS);
+    system.ask(0, ATTACK);
+}
+
+#[test]
+fn partition_whose_manifest_cannot_be_read_is_left_out() {
+    let mut machine = loaded();
+    machine.memory.set_broken(World::Secure, PhysAddr::new(0x0e30_1000), true);
+    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    assert_eq!(spmc.partitions().len(), 2);
+}
+
+#[test]
+fn partition_that_was_not_loaded_is_left_out() {
+    let mut machine = loaded();
+    machine.memory.write(World::Secure, PhysAddr::new(0x0e20_0000), &[0; 24]).expect("memory");
+    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let names: Vec<_> = spmc.partitions().iter().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["forward", "attack"]);
+    assert!(machine.console.contains("SPKG"), "{}", machine.console);
+}
+
+#[test]
+fn too_few_tables_leave_partitions_out_and_leak_none() {
+    // For each number of tables that there may be: those that boot are sound, the rest is freed.
+    let needed = {
+        let mut machine = loaded();
+        start(&mut machine, 0, HEAP).expect("it starts");
+        machine.tables.live()
+    };
+    for budget in 0..=needed {
+        let mut machine = loaded();
+        machine.tables.set_budget(Some(budget));
+        let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+        let mut used = 0;
+        for partition in spmc.partitions() {
+            let tables = partition.tables.lock();
+            for tables in [&tables.secure, &tables.non_secure] {
+                used += machine.tables.check_one(tables).expect("well-formed tables");
+            }
+        }
+        assert_eq!(used, machine.tables.live(), "with {budget} of {needed}");
+        assert_eq!(spmc.partitions().len() == 3, budget == needed);
+        if budget < needed {
+            assert!(machine.console.contains("too small for its translation tables"), "{}", machine.console);
+        }
+    }
+}
+
+#[test]
+fn too_small_a_heap_leaves_partitions_out() {
+    let mut machine = loaded();
+    let spmc = start(&mut machine, 0, 2500).expect("it starts");
+    let names: Vec<_> = spmc.partitions().iter().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["forward"], "echo has four contexts; there is room for one");
+    assert!(machine.console.contains("too small for so many contexts"), "{}", machine.console);
+}
+
+#[test]
+fn boot_pe_that_the_manifest_does_not_name_is_an_error() {
+    assert_eq!(start(&mut loaded(), 0x8000_0100, HEAP).err(), Some(BootError::BootCpuUnknown(0x100)));
+}
+
+#[test]
+fn manifest_that_is_none_is_an_error() {
+    let mut machine = FakeMachine::new(1);
+    for manifest in [&[][..], &[0; 4096], b"\xd0\x0d\xfe\xed"] {
+        let config = BootConfig { manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr: 0, heap_bytes: HEAP };
+        assert_eq!(boot::start(&config, &mut machine).err(), Some(BootError::Manifest));
+        assert!(machine.take_console().contains("error"));
+    }
+}
