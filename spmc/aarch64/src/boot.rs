@@ -299,7 +299,10 @@ pub unsafe extern "C" fn secondary(processor: *mut Processor) -> ! {
     let processor = unsafe { &mut *processor };
     let features = Features::detect();
     if features != processor.core.features {
-        say!("PE {} has other features than the boot PE: it stays off", processor.core.index);
+        say!(
+            "PE {} has other features than the boot PE: it stays off",
+            processor.core.index
+        );
         panic::fail(el3::code::INVALID_PARAMETERS);
     }
     processor.run()
