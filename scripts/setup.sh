@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets what is missing to build, boot and test Tantalum: tools, the Rust target, TF-A. Changes nothing on the system
+# Gets what is missing to build, boot and test Tantalum: tools, the Rust target, crates, TF-A. Changes nothing on the system
 # but the Rust toolchain's own folder (as rustup does) and, where there is no C compiler at all, that.
 # When everything is there it does nothing, takes no time and needs no network.
 #
@@ -19,7 +19,7 @@ TOOLS=(
 MIN_QEMU=8.2
 MIN_PYTHON=3.7
 
-NETWORK_HINT="This needs a network once; after that everything is in $CACHE. Check the connection and run it again."
+NETWORK_HINT="This needs a network once, never again after that. Check the connection and run it again."
 
 # ---- Tools ----
 
@@ -151,6 +151,16 @@ get_host_compiler() {
     step "Installing the C compiler that cargo links with" "$NETWORK_HINT Or yourself: $command" install_host_compiler
 }
 
+# ---- Crates ----
+
+# Those of the tests too, so that whatever is called next works without a network.
+get_crates() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo fetch --quiet --manifest-path "$ROOT/Cargo.toml" --target "$RUST_TARGET" --target "$host" ||
+        die "The crates that Tantalum depends on could not be fetched." "$NETWORK_HINT"
+}
+
 # ---- All of it ----
 
 check_qemu_choice() {
@@ -175,6 +185,7 @@ main() {
         get_tools
     fi
     "$SCRIPTS/rust-target.sh"
+    get_crates
     "$SCRIPTS/tfa.sh" >/dev/null
 }
 
