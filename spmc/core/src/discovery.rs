@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     abi::{self, FfaError, SPMC_VERSION, low},
     machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
-    manifest::partition::MessagingMethod,
+    manifest::partition::{MessagingMethod, VmAvailability},
     messaging::uuid_from_registers,
     partition::{Multiplicity, Partition},
     power::compatible,
@@ -155,7 +155,10 @@ fn uuid_to_registers(uuid: Uuid) -> (u64, u64) {
 fn properties(instance: Instance<'_>, partition: &Partition, messaging: MessagingMethod) -> u32 {
     const RECEIVES_REQ: u32 = 1 << 0;
     const SENDS_REQ: u32 = 1 << 1;
+    const INDIRECT: u32 = 1 << 2;
     const NOTIFICATIONS: u32 = 1 << 3;
+    const VM_CREATED: u32 = 1 << 6;
+    const VM_DESTROYED: u32 = 1 << 7;
     const AARCH64: u32 = 1 << 8;
     const RECEIVES_REQ2: u32 = 1 << 9;
     const SENDS_REQ2: u32 = 1 << 10;
@@ -169,7 +172,11 @@ fn properties(instance: Instance<'_>, partition: &Partition, messaging: Messagin
     set(messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE), RECEIVES_REQ);
     // Partitions send requests to partitions only.
     set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ_SEND), SENDS_REQ);
+    set(messaging.contains(MessagingMethod::INDIRECT), INDIRECT);
     set(partition.notifications.is_some(), NOTIFICATIONS);
+    // Only the hypervisor has these to tell.
+    set(!to_partition && partition.vm_availability.contains(VmAvailability::CREATED), VM_CREATED);
+    set(!to_partition && partition.vm_availability.contains(VmAvailability::DESTROYED), VM_DESTROYED);
     if partition.is_v1_2() {
         set(messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE), RECEIVES_REQ2);
         set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
@@ -200,13 +207,15 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::NotificationSet
             | FuncId::NotificationGet
             | FuncId::Run32
+            | FuncId::MsgSend2
             | FuncId::MsgSendDirectReq32
             | FuncId::MsgSendDirectReq64
             | FuncId::MsgSendDirectReq64_2
     );
     let for_normal_world = matches!(
         function,
-        FuncId::NotificationBitmapCreate
+        FuncId::RxAcquire
+            | FuncId::NotificationBitmapCreate
             | FuncId::NotificationBitmapDestroy
             | FuncId::NotificationInfoGet32
             | FuncId::NotificationInfoGet64

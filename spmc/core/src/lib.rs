@@ -21,6 +21,7 @@ pub mod discovery;
 pub mod fault;
 pub mod id;
 pub mod id_registers;
+pub mod indirect;
 pub mod invariants;
 pub mod lifecycle;
 pub mod machine;

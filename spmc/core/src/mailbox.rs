@@ -1,13 +1,15 @@
 //! RX/TX buffer pairs of endpoints, and what is delivered through them: FFA_RXTX_MAP, FFA_RXTX_UNMAP, FFA_RX_RELEASE,
 //! FFA_PARTITION_INFO_GET (FF-A 1.2, chapters 7 and 13).
 
-use spin::mutex::TicketMutex;
+use arrayvec::ArrayVec;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 use tantalum_stage2::{Access, Ipa, MemoryType};
 
 use crate::{
-    abi::{FfaError, V1_1, Version, low},
+    abi::{FfaError, Route, V1_1, Version, low},
     addr::{PageRange, PhysAddr, World},
     discovery::Instance,
+    id::EndpointId,
     machine::{Machine, TableMemory},
     manifest::spmc::MemoryKind,
     messaging::uuid_from_registers,
@@ -35,77 +37,183 @@ pub struct Buffers {
 
 /// The place for the buffer pair of an endpoint.
 ///
-/// Lock order: a leaf, but for the log line and the console; never two at a time.
+/// Lock order: mailboxes in ascending order of the endpoints' ids (FFA_MSG_SEND2 holds those of sender and receiver); within
+/// one, what the table in `spmc/docs/locking.md` says.
 pub type Mailbox = TicketMutex<Option<Buffers>>;
 
+/// VMs of the normal world that their hypervisor has passed buffers on for, at a time.
+pub const MAX_VM_MAILBOXES: usize = 16;
+
+/// The mailboxes of VMs, under one lock, which comes before those of partitions.
+pub type VmMailboxes = TicketMutex<ArrayVec<(EndpointId, Buffers), MAX_VM_MAILBOXES>>;
+
+/// The mailbox of an endpoint, locked.
+pub(crate) enum Held<'a> {
+    /// Of a partition, or of the normal world as one endpoint.
+    Own(TicketMutexGuard<'a, Option<Buffers>>),
+    /// Of a VM: all of them, and its place.
+    Vm(TicketMutexGuard<'a, ArrayVec<(EndpointId, Buffers), MAX_VM_MAILBOXES>>, usize),
+}
+
+impl Held<'_> {
+    /// The buffer pair, if there is one.
+    pub(crate) fn buffers(&mut self) -> Option<&mut Buffers> {
+        match self {
+            Self::Own(mailbox) => mailbox.as_mut(),
+            Self::Vm(mailboxes, place) => mailboxes.get_mut(*place).map(|(_, buffers)| buffers),
+        }
+    }
+}
+
 impl Spmc {
-    /// FFA_RXTX_MAP: x1 TX, x2 RX, w3 the number of pages.
+    /// FFA_RXTX_MAP: x1 TX, x2 RX, w3 the number of pages. All zero from the normal world: the hypervisor passes on the
+    /// buffers of a VM, described in its own TX.
     ///
     /// # Errors
     /// `InvalidParameters` for addresses or counts that cannot be, `Denied` for memory that is not the caller's to read
-    /// and write, or when it has a pair already.
+    /// and write, or when it has a pair already, `NoMemory` when no more VMs can have one.
     pub(crate) fn map_buffers<M: Machine>(
         &self,
         instance: Instance<'_>,
-        machine: &M,
+        machine: &mut M,
         registers: &[u64; 8],
         wide: bool,
     ) -> Result<[u64; 8], FfaError> {
         let [_, x1, x2, x3, ..] = *registers;
         let address = |x: u64| if wide { x } else { u64::from(low(x)) };
-        let pages = low(x3);
-        if pages & !PAGE_COUNT_MASK != 0 {
-            return Err(FfaError::InvalidParameters);
-        }
-        let range = |base| PageRange::new(PhysAddr::new(base), u64::from(pages)).map_err(|_| FfaError::InvalidParameters);
-        let (tx, rx) = (range(address(x1))?, range(address(x2))?);
-        if tx.overlaps(&rx) {
-            return Err(FfaError::InvalidParameters);
-        }
-        let mut mailbox = self.mailbox(instance).lock();
-        if mailbox.is_some() {
-            return Err(FfaError::Denied);
-        }
-        let world = match instance {
-            Instance::NormalWorld => self.normal_world_may_map(&tx).and(self.normal_world_may_map(&rx))?,
-            Instance::Partition(partition) => {
-                let tables = partition.tables.lock();
-                partition_may_map(&tables, machine, &tx, &rx)?
+        let (tx, rx, pages) = (address(x1), address(x2), low(x3));
+        match instance {
+            Instance::NormalWorld if tx | rx | u64::from(pages) == 0 => {
+                let (vm, tx, rx) = self.passed_on(machine)?;
+                let buffers = self.normal_world_buffers(tx, rx)?;
+                let mut mailboxes = self.vm_mailboxes.lock();
+                if mailboxes.iter().any(|(id, _)| *id == vm) {
+                    return Err(FfaError::Denied);
+                }
+                mailboxes.try_push((vm, buffers)).map_err(|_| FfaError::NoMemory)?;
             }
-        };
-        *mailbox = Some(Buffers { world, rx, tx, rx_full: false });
+            Instance::NormalWorld => {
+                let (tx, rx) = (page_range(tx, pages)?, page_range(rx, pages)?);
+                let mut mailbox = self.normal_world_mailbox.lock();
+                if mailbox.is_some() {
+                    return Err(FfaError::Denied);
+                }
+                *mailbox = Some(self.normal_world_buffers(tx, rx)?);
+            }
+            Instance::Partition(partition) => {
+                let (tx, rx) = (page_range(tx, pages)?, page_range(rx, pages)?);
+                if tx.overlaps(&rx) {
+                    return Err(FfaError::InvalidParameters);
+                }
+                let mut mailbox = partition.mailbox.lock();
+                if mailbox.is_some() {
+                    return Err(FfaError::Denied);
+                }
+                let tables = partition.tables.lock();
+                let world = partition_may_map(&tables, machine, &tx, &rx)?;
+                *mailbox = Some(Buffers { world, rx, tx, rx_full: false });
+            }
+        }
         Ok(success(0))
     }
 
-    /// FFA_RXTX_UNMAP.
+    /// A buffer pair in memory of the normal world.
+    fn normal_world_buffers(&self, tx: PageRange, rx: PageRange) -> Result<Buffers, FfaError> {
+        if tx.overlaps(&rx) || tx.pages() != rx.pages() {
+            return Err(FfaError::InvalidParameters);
+        }
+        let world = self.normal_world_may_map(&tx).and(self.normal_world_may_map(&rx))?;
+        Ok(Buffers { world, rx, tx, rx_full: false })
+    }
+
+    /// Reads the endpoint RX/TX descriptor in the hypervisor's TX, each word once: the VM, its TX and its RX (FF-A 1.2, table
+    /// "Endpoint RX/TX descriptor").
+    fn passed_on<M: Machine>(&self, machine: &mut M) -> Result<(EndpointId, PageRange, PageRange), FfaError> {
+        let held = self.normal_world_mailbox.lock();
+        let buffers = held.as_ref().ok_or(FfaError::InvalidParameters)?;
+        let [ids, rx, tx, _] = words(machine, buffers, 0)?;
+        let vm = EndpointId::new(u16::try_from(ids).map_err(|_| FfaError::InvalidParameters)?);
+        if vm.is_secure() || vm == EndpointId::NWD {
+            return Err(FfaError::InvalidParameters);
+        }
+        Ok((vm, constituent(machine, buffers, tx)?, constituent(machine, buffers, rx)?))
+    }
+
+    /// FFA_RXTX_UNMAP; w1 bits 31:16 a VM, from its hypervisor.
     ///
     /// # Errors
-    /// `InvalidParameters` when there is no pair, or an id is given.
+    /// `InvalidParameters` when there is no pair, or an id that is not the caller's to give.
     pub(crate) fn unmap_buffers(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
-        if low(w1) != 0 {
+        let Route { source: id, destination: reserved } = Route::decode(w1);
+        let normal_world = matches!(instance, Instance::NormalWorld);
+        if reserved != EndpointId::NWD || (id != EndpointId::NWD && !normal_world) {
             return Err(FfaError::InvalidParameters);
         }
-        self.mailbox(instance).lock().take().ok_or(FfaError::InvalidParameters)?;
+        if id == EndpointId::NWD {
+            self.mailbox(instance).lock().take().ok_or(FfaError::InvalidParameters)?;
+        } else if !self.forget_vm_mailbox(id) {
+            return Err(FfaError::InvalidParameters);
+        }
         Ok(success(0))
     }
 
-    /// FFA_RX_RELEASE: the caller has read its RX buffer.
+    /// Drops the buffers of a VM. Says whether there were any.
+    pub(crate) fn forget_vm_mailbox(&self, id: EndpointId) -> bool {
+        let mut mailboxes = self.vm_mailboxes.lock();
+        let place = mailboxes.iter().position(|(vm, _)| *vm == id);
+        place.is_some_and(|place| mailboxes.swap_pop(place).is_some())
+    }
+
+    /// FFA_RX_RELEASE: the caller has read its RX buffer; w1 bits 15:0 a VM, from its hypervisor.
     ///
     /// # Errors
-    /// `InvalidParameters` for another endpoint's id; `Denied` when the caller does not own the buffer.
+    /// `InvalidParameters` for an id that is not the caller's to give; `Denied` when the caller does not own the buffer.
     pub(crate) fn release_rx(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        self.hand_over_rx(instance, registers, false)
+    }
+
+    /// FFA_RX_ACQUIRE: the hypervisor (id in w1 bits 15:0: for that VM) wants to write to an RX buffer itself.
+    ///
+    /// # Errors
+    /// `InvalidParameters` for an unknown VM; `Denied` when the buffer is full already, or there is none.
+    pub(crate) fn acquire_rx(&self, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+        self.hand_over_rx(Instance::NormalWorld, registers, true)
+    }
+
+    /// Changes the owner of an RX buffer, which must be the other one.
+    fn hand_over_rx(&self, instance: Instance<'_>, registers: &[u64; 8], full: bool) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
-        if low(w1) != 0 {
+        let Route { source: reserved, destination: asked } = Route::decode(w1);
+        let id = match instance {
+            Instance::NormalWorld if !asked.is_secure() => asked,
+            Instance::Partition(partition) if asked == EndpointId::NWD => partition.endpoint(),
+            _ => return Err(FfaError::InvalidParameters),
+        };
+        if reserved != EndpointId::NWD {
             return Err(FfaError::InvalidParameters);
         }
-        match self.mailbox(instance).lock().as_mut() {
-            Some(buffers) if buffers.rx_full => {
-                buffers.rx_full = false;
+        let mut held = self.hold_mailbox(id).ok_or(FfaError::InvalidParameters)?;
+        match held.buffers() {
+            Some(buffers) if buffers.rx_full != full => {
+                buffers.rx_full = full;
                 Ok(success(0))
             }
             _ => Err(FfaError::Denied),
         }
+    }
+
+    /// Locks the mailbox of an endpoint. `None`: no such endpoint, or a VM that no buffers were passed on for.
+    pub(crate) fn hold_mailbox(&self, id: EndpointId) -> Option<Held<'_>> {
+        if id == EndpointId::NWD {
+            return Some(Held::Own(self.normal_world_mailbox.lock()));
+        }
+        if id.is_secure() {
+            return self.find(id).map(|partition| Held::Own(partition.mailbox.lock()));
+        }
+        let mailboxes = self.vm_mailboxes.lock();
+        let place = mailboxes.iter().position(|(vm, _)| *vm == id)?;
+        Some(Held::Vm(mailboxes, place))
     }
 
     /// FFA_PARTITION_INFO_GET: descriptors into RX, in the size of the caller's version; or only their number.
@@ -184,6 +292,39 @@ impl Spmc {
     }
 }
 
+fn page_range(base: u64, pages: u32) -> Result<PageRange, FfaError> {
+    if pages & !PAGE_COUNT_MASK != 0 {
+        return Err(FfaError::InvalidParameters);
+    }
+    PageRange::new(PhysAddr::new(base), u64::from(pages)).map_err(|_| FfaError::InvalidParameters)
+}
+
+/// Four words at an offset of TX.
+fn words<M: Machine>(machine: &mut M, buffers: &Buffers, offset: u64) -> Result<[u32; 4], FfaError> {
+    let mut bytes = [0; 16];
+    if offset.saturating_add(16) > buffers.tx.bytes() {
+        return Err(FfaError::InvalidParameters);
+    }
+    let from = buffers.tx.base().checked_add(offset).ok_or(FfaError::InvalidParameters)?;
+    machine.copy_in(buffers.world, from, &mut bytes).map_err(|_| FfaError::Aborted)?;
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    Ok(words)
+}
+
+/// A composite memory region descriptor at an offset of TX, which must be one range.
+fn constituent<M: Machine>(machine: &mut M, buffers: &Buffers, offset: u32) -> Result<PageRange, FfaError> {
+    let offset = u64::from(offset);
+    let [total, ranges, ..] = words(machine, buffers, offset)?;
+    let [low, high, pages, _] = words(machine, buffers, offset.saturating_add(16))?;
+    if offset % 8 != 0 || offset < 16 || ranges != 1 || total != pages {
+        return Err(FfaError::InvalidParameters);
+    }
+    page_range(u64::from(low) | (u64::from(high) << 32), pages)
+}
+
 /// Size of a descriptor of FF-A 1.0: no UUID.
 const DESCRIPTOR_BYTES_1_0: u64 = 8;
 /// Size of a descriptor of FF-A 1.1 and 1.2.
@@ -215,6 +356,13 @@ fn partition_may_map<M: TableMemory>(
 #[must_use]
 pub(crate) fn from_manifest(rx: PageRange, tx: PageRange, world: World) -> Option<Buffers> {
     (rx.pages() == tx.pages() && !rx.overlaps(&tx)).then_some(Buffers { world, rx, tx, rx_full: false })
+}
+
+/// FFA_MSG_WAIT: a partition that waits has read its RX, unless it says otherwise.
+pub(crate) fn release_at_wait(partition: &Partition) {
+    if let Some(buffers) = partition.mailbox.lock().as_mut() {
+        buffers.rx_full = false;
+    }
 }
 
 /// What was in the buffers of a partition that was stopped is nobody's any more.

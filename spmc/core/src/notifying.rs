@@ -16,7 +16,7 @@ use crate::{
 /// FFA_NOTIFICATION_BIND, flag 0: a notification for each vCPU. FFA_NOTIFICATION_SET, flag 0, likewise.
 const PER_VCPU: u32 = 1 << 0;
 /// FFA_NOTIFICATION_SET, flag 1: the schedule receiver interrupt waits until the caller gives up the PE.
-const DELAY_SRI: u32 = 1 << 1;
+pub(crate) const DELAY_SRI: u32 = 1 << 1;
 /// FFA_NOTIFICATION_GET: what is asked for.
 const FROM_PARTITIONS: u32 = 1 << 0;
 const FROM_VMS: u32 = 1 << 1;
@@ -227,6 +227,15 @@ impl Spmc {
         let half = |bitmap: u64| (u64::from(low(bitmap)), u64::from(low(bitmap >> 32)));
         let ((w2, w3), (w4, w5)) = (half(partitions), half(vms));
         Ok([abi::FFA_SUCCESS_32, 0, w2, w3, w4, w5, u64::from(low(framework)), 0])
+    }
+
+    /// Pends notifications of the SPM for `receiver`. `false`: it takes no notifications.
+    pub(crate) fn pend_framework(&self, receiver: EndpointId, bitmap: u64) -> bool {
+        self.with_receiver(receiver, |notifications, _| {
+            notifications.set_framework(bitmap);
+            Ok(())
+        })
+        .is_ok()
     }
 
     /// FFA_NOTIFICATION_INFO_GET: whom the scheduler of the normal world is to run. `wide`: the 64-bit form, with room for

@@ -76,6 +76,8 @@ pub struct Partition {
     pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
     pub vm_availability: crate::manifest::partition::VmAvailability,
+    /// Which power messages it wants.
+    pub power: crate::manifest::partition::PowerManagement,
     /// Its memory: image and RAM.
     pub memory: PageRange,
     /// All that it may access.
@@ -125,6 +127,7 @@ pub struct Config {
     pub ns_interrupts: NsInterruptsAction,
     pub notifications: bool,
     pub vm_availability: crate::manifest::partition::VmAvailability,
+    pub power: crate::manifest::partition::PowerManagement,
     pub memory: PageRange,
     pub regions: Vec<Region>,
     pub entry: u64,
@@ -154,6 +157,7 @@ impl Partition {
             ns_interrupts: config.ns_interrupts,
             notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
+            power: config.power,
             memory: config.memory,
             regions: config.regions.into_boxed_slice(),
             entry: config.entry,

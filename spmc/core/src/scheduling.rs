@@ -135,6 +135,9 @@ impl Spmc {
         }
         let target = running.target();
         let was_init = running.model == Model::Init;
+        if low(flags) & RETAIN_RX == 0 || !running.partition.is_v1_2() {
+            crate::mailbox::release_at_wait(running.partition);
+        }
         machine.park(&mut running.ctx);
         if was_init {
             running.partition.set_ready();

@@ -92,6 +92,7 @@ impl<'m> Builder<'m> {
             ns_interrupts: manifest.ns_interrupts_action,
             notifications: manifest.notification_support,
             vm_availability: manifest.vm_availability,
+            power: manifest.power_management,
             memory,
             regions,
             entry: memory.base().as_u64().saturating_add(manifest.entrypoint_offset),

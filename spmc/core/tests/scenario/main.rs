@@ -15,6 +15,7 @@ mod error;
 mod features;
 mod id_get;
 mod id_registers;
+mod indirect;
 mod interrupt;
 mod manifests;
 mod msg_wait;

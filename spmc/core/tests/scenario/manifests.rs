@@ -76,7 +76,7 @@ fn loaded() -> FakeMachine {
 
 fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Result<Spmc, BootError> {
     let manifest = compile("qemu/demo/spmc.dts");
-    let config = BootConfig { manifest: &manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr, heap_bytes };
+    let config = BootConfig { manifest: &manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr, heap_bytes, devices: &[] };
     boot::start(&config, machine)
 }
 
@@ -243,7 +243,7 @@ fn boot_pe_that_the_manifest_does_not_name_is_an_error() {
 fn manifest_that_is_none_is_an_error() {
     let mut machine = FakeMachine::new(1);
     for manifest in [&[][..], &[0; 4096], b"\xd0\x0d\xfe\xed"] {
-        let config = BootConfig { manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr: 0, heap_bytes: HEAP };
+        let config = BootConfig { manifest, spmc_memory: range(0x0e10_0000, 0x100), boot_mpidr: 0, heap_bytes: HEAP, devices: &[] };
         assert_eq!(boot::start(&config, &mut machine).err(), Some(BootError::Manifest));
         assert!(machine.take_console().contains("error"));
     }

@@ -14,8 +14,9 @@ use crate::{
     context::{Context, Stage2Roots},
     id::SpId,
     machine::fake::FakeMachine,
+    mailbox::Buffers,
     manifest::{
-        partition::{Access, MessagingMethod, NsInterruptsAction, Service, VmAvailability},
+        partition::{Access, MessagingMethod, NsInterruptsAction, PowerManagement, Service, VmAvailability},
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
@@ -44,6 +45,11 @@ pub struct PartitionBuilder {
     pub boot_info: Option<(u8, u64)>,
     pub smc_whitelist: Vec<u32>,
     pub smc_whitelist_permissive: bool,
+    pub notifications: bool,
+    pub power: PowerManagement,
+    pub vm_availability: VmAvailability,
+    /// It has RX/TX buffers from the start, see [`Builder::buffers`].
+    pub buffers: bool,
     /// Regions besides its memory.
     pub regions: Vec<Region>,
 }
@@ -83,6 +89,31 @@ impl PartitionBuilder {
     #[must_use]
     pub fn service(mut self, uuid: u128, messaging: MessagingMethod) -> Self {
         self.services.push(Service { uuid: Uuid::from_u128(uuid), messaging });
+        self
+    }
+
+    /// Lets it send and receive indirect messages, with one page each of RX and TX, and notifications.
+    #[must_use]
+    pub fn indirect(mut self) -> Self {
+        self.notifications = true;
+        self.buffers = true;
+        for service in &mut self.services {
+            service.messaging |= MessagingMethod::INDIRECT;
+        }
+        self
+    }
+
+    /// Power messages that it wants.
+    #[must_use]
+    pub fn power(mut self, power: PowerManagement) -> Self {
+        self.power = power;
+        self
+    }
+
+    /// Messages about VMs that it wants.
+    #[must_use]
+    pub fn vm_availability(mut self, messages: VmAvailability) -> Self {
+        self.vm_availability = messages;
         self
     }
 
@@ -139,6 +170,10 @@ impl Builder {
             boot_info: None,
             smc_whitelist: Vec::new(),
             smc_whitelist_permissive: false,
+            notifications: false,
+            power: PowerManagement::empty(),
+            vm_availability: VmAvailability::empty(),
+            buffers: false,
             regions: Vec::new(),
         };
         self.partitions.push(change(partition));
@@ -198,9 +233,10 @@ impl Builder {
             services: builder.services.clone(),
             multiplicity: builder.multiplicity,
             ns_interrupts: builder.ns_interrupts,
-            notifications: false,
-            vm_availability: VmAvailability::empty(),
-            buffers: None,
+            notifications: builder.notifications,
+            vm_availability: builder.vm_availability,
+            power: builder.power,
+            buffers: builder.buffers.then(|| Self::buffers(index)),
             memory,
             regions,
             entry: memory.base().as_u64(),
@@ -212,6 +248,13 @@ impl Builder {
             slots: (0..contexts).map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))))).collect(),
             version: builder.version,
         })
+    }
+
+    /// RX/TX buffers of the partition that is added as number `index`, in its memory.
+    #[must_use]
+    pub fn buffers(index: usize) -> Buffers {
+        let base = Self::memory(index).base().as_u64();
+        Buffers { world: World::Secure, rx: range(base + 0x8000, 1), tx: range(base + 0x9000, 1), rx_full: false }
     }
 
     /// Memory of the partition that is added as number `index`, the first being 0.
