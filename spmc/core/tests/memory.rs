@@ -20,5 +20,7 @@ mod fragments;
 mod message;
 #[path = "memory/model.rs"]
 mod model;
+#[path = "memory/oracle.rs"]
+mod oracle;
 #[path = "memory/world.rs"]
 mod world;

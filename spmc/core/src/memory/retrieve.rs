@@ -116,22 +116,26 @@ impl State {
         }
         header.seek_emads(reader, end)?;
         let mut seen = [0_u64; 4];
-        let mut own = None;
+        let (mut own, mut ranges) = (None, 0);
         for _ in 0..header.emads {
             let emad = Emad::read(machine, reader, header.emad_bytes)?;
             let (place, borrower) = share.find(machine, emad.borrower).ok_or(FfaError::InvalidParameters)?;
             let first = mark(&mut seen, place);
             let other = emad.borrower != caller.id;
             let flags_are_right = emad.flags == 0 || other && emad.flags == EMAD_OTHER;
-            // Where the memory is to be is not the borrower's to say: its IPAs are PAs.
-            if !first || !flags_are_right || emad.composite_offset != 0 {
+            let same = ranges == 0 || emad.composite_offset == ranges;
+            if !first || !flags_are_right || !same {
                 return Err(FfaError::InvalidParameters);
             }
+            ranges = emad.composite_offset;
             if other {
                 Permissions::decode(emad.permissions)?;
             } else {
                 own = Some((place, borrower, emad.permissions));
             }
+        }
+        if ranges != 0 {
+            no_ranges(machine, reader, ranges)?;
         }
         let (place, borrower, permissions) = own.ok_or(FfaError::InvalidParameters)?;
         let transaction = Transaction {
@@ -249,6 +253,16 @@ impl State {
 /// The open share that a retrieve request is about.
 fn requested<'a>(shares: &'a mut Shares, header: &Header) -> Result<&'a mut Share, FfaError> {
     shares.get(header.handle).filter(|share| share.sending.is_none()).ok_or(FfaError::InvalidParameters)
+}
+
+/// A composite header in a request, at `offset`, must be empty: where the memory is to be is not the borrower's to say, since
+/// its IPAs are PAs. (arm-ffa writes one into every descriptor.)
+fn no_ranges<M: Machine>(machine: &mut M, reader: &mut Reader, offset: u32) -> Result<(), FfaError> {
+    if !offset.is_multiple_of(UNIT) {
+        return Err(FfaError::InvalidParameters);
+    }
+    reader.seek(offset)?;
+    if reader.block(machine)? == [0, 0] { Ok(()) } else { Err(FfaError::InvalidParameters) }
 }
 
 /// Notes that a place was seen; whether it is the first time.

@@ -396,7 +396,7 @@ fn what_passes_through_passes_through() {
 fn wrong_relinquish_descriptors() {
     let mut w = World::new(3);
     let (handle, right) = open(&mut w, LEND, false);
-    let mut bad = |w: &mut World, by, bytes: &[u8], error, why: &str| {
+    let bad = |w: &mut World, by, bytes: &[u8], error, why: &str| {
         w.put_tx(by, bytes);
         assert_eq!(w.call(by, FuncId::MemRelinquish, [0; 4]), Err(error), "{why}");
         w.check(0);
@@ -429,7 +429,7 @@ fn wrong_relinquish_descriptors() {
 fn memory_is_zeroed_when_asked_for_and_only_then() {
     let mut w = World::new(3);
     let (at, base) = (page(sp_base(SP1), 4), sp_base(SP1));
-    let mut lend = |w: &mut World, to: &[(u16, u8)], flags| {
+    let lend = |w: &mut World, to: &[(u16, u8)], flags| {
         let mut message = Message::send(Form::V1_2, SP1, to, &[(at, 1)]).with(|m| m.flags = flags);
         message.attributes = if to.len() > 1 { NORMAL } else { 0 };
         w.fill(Side::Secure, at, 0xaa);
