@@ -46,29 +46,51 @@ fn on_pe<'p, 's>(pe: &'p Pe<'s>) -> impl Iterator<Item = &'p Running<'s>> {
 
 fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
     let index = pe.index;
-    ensure(pe.running.is_some() || pe.chain.is_empty(), || format!("{index:?}: callers wait, but nothing runs"))?;
-    ensure(pe.chain.len() <= spmc.partitions().len(), || format!("{index:?}: the call chain is too long"))?;
+    ensure(pe.running.is_some() || pe.chain.is_empty(), || {
+        format!("{index:?}: callers wait, but nothing runs")
+    })?;
+    ensure(pe.chain.len() <= spmc.partitions().len(), || {
+        format!("{index:?}: the call chain is too long")
+    })?;
     let outermost = on_pe(pe).last();
     let initialises = outermost.is_some_and(|running| running.model == Model::Init);
-    ensure(initialises == pe.booting.is_some(), || format!("{index:?}: comes up, or not: {:?}", pe.booting))?;
+    ensure(initialises == pe.booting.is_some(), || {
+        format!("{index:?}: comes up, or not: {:?}", pe.booting)
+    })?;
     for (depth, running) in on_pe(pe).enumerate() {
         ensure(depth == 0 || running.ctx.live == 0, || {
-            format!("{index:?}: {:?} waits for a callee and was not parked", running.partition.name)
+            format!(
+                "{index:?}: {:?} waits for a callee and was not parked",
+                running.partition.name
+            )
         })?;
         let called = outermost.is_some_and(|outermost| !core::ptr::eq(outermost, running));
         ensure(!called || matches!(running.model, Model::DirectRequest { .. }), || {
-            format!("{index:?}: {:?} was called to {:?}", running.partition.name, running.model)
+            format!(
+                "{index:?}: {:?} was called to {:?}",
+                running.partition.name, running.model
+            )
         })?;
-        let again = on_pe(pe).skip(depth.saturating_add(1)).any(|other| core::ptr::eq(other.slot, running.slot));
-        ensure(!again, || format!("{index:?}: {:?} is twice on the call chain", running.partition.name))?;
+        let again = on_pe(pe)
+            .skip(depth.saturating_add(1))
+            .any(|other| core::ptr::eq(other.slot, running.slot));
+        ensure(!again, || {
+            format!("{index:?}: {:?} is twice on the call chain", running.partition.name)
+        })?;
         ensure(matches!(*running.slot.lock(), State::OnPe(at) if at == index), || {
-            format!("{index:?}: {:?} runs, but its slot says otherwise", running.partition.name)
+            format!(
+                "{index:?}: {:?} runs, but its slot says otherwise",
+                running.partition.name
+            )
         })?;
         ensure(running.partition.vcpu_on(index) == running.vcpu, || {
             format!("{index:?}: {:?} runs a context of another PE", running.partition.name)
         })?;
         ensure(running.ctx.stage2 == running.partition.roots, || {
-            format!("{index:?}: {:?} has another partition's stage-2 roots", running.partition.name)
+            format!(
+                "{index:?}: {:?} has another partition's stage-2 roots",
+                running.partition.name
+            )
         })?;
     }
     let mut chain = on_pe(pe).peekable();
@@ -76,9 +98,14 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
         let masked = chain.peek().is_some_and(|caller| caller.ctx.mask_ns_interrupts);
         let expected = callee.model == Model::Init || masks_interrupts(callee.partition, callee.model, masked);
         ensure(callee.ctx.mask_ns_interrupts == expected, || {
-            format!("{index:?}: interrupts are masked for {:?}: {}", callee.partition.name, !expected)
+            format!(
+                "{index:?}: interrupts are masked for {:?}: {}",
+                callee.partition.name, !expected
+            )
         })?;
-        let Model::DirectRequest { requester, .. } = callee.model else { continue };
+        let Model::DirectRequest { requester, .. } = callee.model else {
+            continue;
+        };
         let caller = chain.peek().map(|caller| caller.partition.endpoint());
         let consistent = match caller {
             Some(caller) => requester == caller,
@@ -86,7 +113,12 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
             // stopped, or its PE turned off.
             None => !requester.is_secure() || requester.is_el3_logical() || spmc.find(requester).is_some(),
         };
-        ensure(consistent, || format!("{index:?}: {:?} works for {requester:?}, called by {caller:?}", callee.partition.name))?;
+        ensure(consistent, || {
+            format!(
+                "{index:?}: {:?} works for {requester:?}, called by {caller:?}",
+                callee.partition.name
+            )
+        })?;
     }
     Ok(())
 }
@@ -95,12 +127,17 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
 fn check_apart(one: &Partition, other: &Partition) -> Result<(), String> {
     let (name, than) = (&one.name, &other.name);
     ensure(one.id != other.id, || format!("{name:?} and {than:?} have the same id"))?;
-    ensure(one.roots.vmid != other.roots.vmid, || format!("{name:?} and {than:?} have the same VMID"))?;
-    let roots = [other.roots.secure, other.roots.non_secure];
-    ensure(!roots.contains(&one.roots.secure) && !roots.contains(&one.roots.non_secure), || {
-        format!("{name:?} and {than:?} share a translation table")
+    ensure(one.roots.vmid != other.roots.vmid, || {
+        format!("{name:?} and {than:?} have the same VMID")
     })?;
-    ensure(!one.memory.overlaps(&other.memory), || format!("{name:?} and {than:?} share memory"))
+    let roots = [other.roots.secure, other.roots.non_secure];
+    ensure(
+        !roots.contains(&one.roots.secure) && !roots.contains(&one.roots.non_secure),
+        || format!("{name:?} and {than:?} share a translation table"),
+    )?;
+    ensure(!one.memory.overlaps(&other.memory), || {
+        format!("{name:?} and {than:?} share memory")
+    })
 }
 
 fn check_partition(spmc: &Spmc, partition: &Partition) -> Result<(), String> {
@@ -109,21 +146,34 @@ fn check_partition(spmc: &Spmc, partition: &Partition) -> Result<(), String> {
         Multiplicity::Pinned => spmc.cpus().len(),
         Multiplicity::Migratable => 1,
     };
-    ensure(partition.slots.len() == contexts, || format!("{name:?}: {} contexts", partition.slots.len()))?;
+    ensure(partition.slots.len() == contexts, || {
+        format!("{name:?}: {} contexts", partition.slots.len())
+    })?;
     ensure(partition.roots.vmid != 0, || format!("{name:?}: no VMID"))?;
-    ensure(!partition.memory.overlaps(&spmc.memory), || format!("{name:?}: shares memory with the SPMC"))?;
-    ensure(compatible(u32::from(partition.version())) == Some(partition.version()), || {
-        format!("{name:?}: FF-A version {}", partition.version())
-    })
+    ensure(!partition.memory.overlaps(&spmc.memory), || {
+        format!("{name:?}: shares memory with the SPMC")
+    })?;
+    ensure(
+        compatible(u32::from(partition.version())) == Some(partition.version()),
+        || format!("{name:?}: FF-A version {}", partition.version()),
+    )
 }
 
 fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -> Result<(), String> {
     let name = &partition.name;
     let kept = |ctx: &Context| {
-        ensure(ctx.stage2 == partition.roots, || format!("{name:?}: foreign stage-2 roots"))?;
-        ensure(ctx.live == 0, || format!("{name:?}: context {vcpu} was stored away without being parked"))
+        ensure(ctx.stage2 == partition.roots, || {
+            format!("{name:?}: foreign stage-2 roots")
+        })?;
+        ensure(ctx.live == 0, || {
+            format!("{name:?}: context {vcpu} was stored away without being parked")
+        })
     };
-    let started = || ensure(partition.health() != Health::Starting, || format!("{name:?}: runs, and never started"));
+    let started = || {
+        ensure(partition.health() != Health::Starting, || {
+            format!("{name:?}: runs, and never started")
+        })
+    };
     match &*slot.lock() {
         State::OnPe(at) => {
             let holders = |pe: &&Pe<'_>| pe.index == *at && on_pe(pe).any(|running| core::ptr::eq(running.slot, slot));
@@ -131,10 +181,16 @@ fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -
         }
         State::Stopped(ctx) => {
             kept(ctx)?;
-            ensure(partition.is_stopped(), || format!("{name:?}: a context is stopped, the partition is not"))?;
-            ensure(ctx.x.iter().all(|x| *x == 0), || format!("{name:?}: a stopped context kept its registers"))
+            ensure(partition.is_stopped(), || {
+                format!("{name:?}: a context is stopped, the partition is not")
+            })?;
+            ensure(ctx.x.iter().all(|x| *x == 0), || {
+                format!("{name:?}: a stopped context kept its registers")
+            })
         }
-        State::Suspended { ctx, model, resumer, .. } => {
+        State::Suspended {
+            ctx, model, resumer, ..
+        } => {
             kept(ctx)?;
             started()?;
             let consistent = match *model {
@@ -146,7 +202,9 @@ fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -
                 }
                 Model::DirectRequest { .. } => *resumer == Target::NORMAL_WORLD,
             };
-            ensure(consistent, || format!("{name:?}: suspended, {model:?}, to be resumed by {resumer:?}"))
+            ensure(consistent, || {
+                format!("{name:?}: suspended, {model:?}, to be resumed by {resumer:?}")
+            })
         }
         State::Waiting(ctx) => {
             kept(ctx)?;

@@ -104,7 +104,11 @@ impl Input<'_> {
             4 => Exit::SError { esr: self.raw() },
             _ => {
                 let class = [0x01, 0x07, 0x16, 0x17, 0x18, 0x19, 0x20, 0x24][usize::from(self.byte() % 8)];
-                Exit::Synchronous { esr: class << 26 | self.raw() & 0x3ff_ffff, far: self.raw(), hpfar: self.raw() }
+                Exit::Synchronous {
+                    esr: class << 26 | self.raw() & 0x3ff_ffff,
+                    far: self.raw(),
+                    hpfar: self.raw(),
+                }
             }
         }
     }
@@ -167,9 +171,21 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(range) = PageRange::new(PhysAddr::new(NORMAL_WORLD), PAGES) {
         machine.memory.add(World::NonSecure, range);
     }
-    let mut system = if data.len() % 2 == 0 { System::booted(&spmc, machine) } else { System::new(&spmc, machine) };
+    let mut system = if data.len() % 2 == 0 {
+        System::booted(&spmc, machine)
+    } else {
+        System::new(&spmc, machine)
+    };
     while !input.0.is_empty() {
         step(&mut system, &mut input);
     }
-    assert!(system.machine.console.lines().filter(|line| line.starts_with("spmc: \"")).count() <= 3 * 8);
+    assert!(
+        system
+            .machine
+            .console
+            .lines()
+            .filter(|line| line.starts_with("spmc: \""))
+            .count()
+            <= 3 * 8
+    );
 });

@@ -37,15 +37,27 @@ fn alphabet(reference: &Reference, pe: usize) -> Vec<Operation> {
     match reference.running(pe) {
         None => {
             let form = Form::Direct32;
-            operations.extend(partitions.map(|destination| Operation::Request { form, source: 0, destination }));
+            operations.extend(partitions.map(|destination| Operation::Request {
+                form,
+                source: 0,
+                destination,
+            }));
             operations.push(Operation::Offline);
         }
         Some((me, owes)) => {
             let destination = me ^ 3;
-            operations.push(Operation::Request { form: Form::Direct2, source: me, destination });
+            operations.push(Operation::Request {
+                form: Form::Direct2,
+                source: me,
+                destination,
+            });
             if let Some((requester, wide)) = owes {
                 let form = if wide { Form::Direct2 } else { Form::Direct32 };
-                operations.push(Operation::Response { form, source: me, destination: requester });
+                operations.push(Operation::Response {
+                    form,
+                    source: me,
+                    destination: requester,
+                });
             }
             operations.extend([Operation::Wait, Operation::Yield, Operation::Fiq, Operation::Abort]);
         }
@@ -108,8 +120,13 @@ fn explore(kinds: [Kind; 2], limit: Duration) -> (usize, usize, bool) {
         }
         depth = path.len();
         // A call that changes nothing leaves the system in the state to expand; else it is made anew.
-        let mut operations =
-            (0..PES).flat_map(|pe| alphabet(&reference, pe).into_iter().map(move |operation| (pe, operation))).peekable();
+        let mut operations = (0..PES)
+            .flat_map(|pe| {
+                alphabet(&reference, pe)
+                    .into_iter()
+                    .map(move |operation| (pe, operation))
+            })
+            .peekable();
         while operations.peek().is_some() {
             let (spmc, machine) = build(kinds);
             let mut system = replay(&spmc, machine, &path);
@@ -146,8 +163,14 @@ fn all(kinds: [Kind; 2]) {
     assert!(states > 100);
 }
 
-const PINNED: Kind = Kind { pinned: true, queued: false };
-const MIGRATABLE: Kind = Kind { pinned: false, queued: false };
+const PINNED: Kind = Kind {
+    pinned: true,
+    queued: false,
+};
+const MIGRATABLE: Kind = Kind {
+    pinned: false,
+    queued: false,
+};
 
 #[test]
 fn two_pinned_partitions() {
@@ -161,7 +184,13 @@ fn a_pinned_and_a_migratable_partition() {
 
 #[test]
 fn a_pinned_partition_and_one_that_is_not_interrupted() {
-    all([PINNED, Kind { pinned: false, queued: true }]);
+    all([
+        PINNED,
+        Kind {
+            pinned: false,
+            queued: true,
+        },
+    ]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn function(random: &mut Random) -> u64 {
     let base = random.pick(&[0x8400_0060, 0xc400_0060]);
     match random.below(10) {
         0 => value(random),
-        1 => base + (random.next() & 0x8f) | 1 << 16,
+        1 => (base + (random.next() & 0x8f)) | (1 << 16),
         _ => base + random.next() % 0x40,
     }
 }
@@ -44,7 +44,11 @@ fn exit(random: &mut Random) -> Exit {
         0 => Exit::Irq,
         1..4 => Exit::Fiq,
         4 if random.one_in(20) => Exit::SError { esr: random.next() },
-        _ => Exit::Synchronous { esr: esr | random.next() & 0x3ff_ffff, far: random.next(), hpfar: random.next() },
+        _ => Exit::Synchronous {
+            esr: esr | random.next() & 0x3ff_ffff,
+            far: random.next(),
+            hpfar: random.next(),
+        },
     }
 }
 
@@ -88,7 +92,12 @@ fn run(seed: u64) {
         }
     }
     // Nobody can print more than that.
-    let reports = system.machine.console.lines().filter(|line| line.starts_with("spmc: \"")).count();
+    let reports = system
+        .machine
+        .console
+        .lines()
+        .filter(|line| line.starts_with("spmc: \""))
+        .count();
     assert!(reports <= 3 * 8, "{reports} reports");
 }
 

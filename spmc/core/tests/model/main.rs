@@ -15,7 +15,10 @@ mod reference;
 
 /// By how much the tests are to be longer than usual.
 fn effort() -> u64 {
-    std::env::var("TANTALUM_MODEL").ok().and_then(|value| value.parse().ok()).unwrap_or(1)
+    std::env::var("TANTALUM_MODEL")
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(1)
 }
 
 /// A small generator of random numbers (splitmix64).

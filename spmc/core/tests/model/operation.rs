@@ -42,11 +42,21 @@ pub fn registers(operation: Operation, payload: impl Fn(usize) -> u64) -> [u64; 
     let route = |source: u16, destination: u16| u64::from(source) << 16 | u64::from(destination);
     let mut registers: [u64; 18] = core::array::from_fn(&payload);
     let head: &[u64] = match operation {
-        Operation::Request { form, source, destination } => &[form.request_id(), route(source, destination), 0],
-        Operation::Response { form: form @ Form::Direct2, source, destination } => {
-            &[form.response_id(), route(source, destination), 0, 0]
-        }
-        Operation::Response { form, source, destination } => &[form.response_id(), route(source, destination), 0],
+        Operation::Request {
+            form,
+            source,
+            destination,
+        } => &[form.request_id(), route(source, destination), 0],
+        Operation::Response {
+            form: form @ Form::Direct2,
+            source,
+            destination,
+        } => &[form.response_id(), route(source, destination), 0, 0],
+        Operation::Response {
+            form,
+            source,
+            destination,
+        } => &[form.response_id(), route(source, destination), 0],
         Operation::Run { partition, vcpu } => &[0x8400_006d, route(partition, vcpu)],
         Operation::Wait => &[0x8400_006b, 0, 0],
         Operation::Yield => &[0x8400_006c, 0, 0, 0, 0, 0, 0, 0],
@@ -57,7 +67,10 @@ pub fn registers(operation: Operation, payload: impl Fn(usize) -> u64) -> [u64; 
     };
     registers[..head.len()].copy_from_slice(head);
     // The nil UUID: no service in particular.
-    if let Operation::Request { form: Form::Direct2, .. } = operation {
+    if let Operation::Request {
+        form: Form::Direct2, ..
+    } = operation
+    {
         registers[2..4].copy_from_slice(&[0, 0]);
     }
     registers

@@ -25,7 +25,11 @@ enum State {
     /// On a PE, running or blocked on what it called there.
     OnPe,
     /// Until the context `resumer` (partition, vCPU), or with `None` the normal world, calls FFA_RUN.
-    Suspended { work: Work, yielded: bool, resumer: Option<(u16, u16)> },
+    Suspended {
+        work: Work,
+        yielded: bool,
+        resumer: Option<(u16, u16)>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -93,11 +97,24 @@ fn is_el3(id: u16) -> bool {
 impl Reference {
     pub fn new(pes: usize, kinds: &[Kind]) -> Self {
         let partition = |kind: &Kind| {
-            let context = Context { state: State::Off, x: [0; 18] };
+            let context = Context {
+                state: State::Off,
+                x: [0; 18],
+            };
             let contexts = vec![context; if kind.pinned { pes } else { 1 }];
-            Partition { pinned: kind.pinned, queued: kind.queued, ready: false, stopped: false, contexts }
+            Partition {
+                pinned: kind.pinned,
+                queued: kind.queued,
+                ready: false,
+                stopped: false,
+                contexts,
+            }
         };
-        Self { partitions: kinds.iter().map(partition).collect(), pes: vec![Pe::default(); pes], booted: false }
+        Self {
+            partitions: kinds.iter().map(partition).collect(),
+            pes: vec![Pe::default(); pes],
+            booted: false,
+        }
     }
 
     /// Who has the PE, and x0-x17 that it finds.
@@ -106,7 +123,10 @@ impl Reference {
         match pe.stack.last() {
             _ if !pe.on => (Owner::Off, [0; 18]),
             None => (Owner::NormalWorld, pe.normal_world),
-            Some(frame) => (Owner::Partition(frame.partition, frame.vcpu), self.context(frame.partition, frame.vcpu).x),
+            Some(frame) => (
+                Owner::Partition(frame.partition, frame.vcpu),
+                self.context(frame.partition, frame.vcpu).x,
+            ),
         }
     }
 
@@ -161,7 +181,11 @@ impl Reference {
     }
 
     fn online(&mut self, pe: usize) {
-        self.pes[pe] = Pe { on: true, booting: Some(0), ..Pe::default() };
+        self.pes[pe] = Pe {
+            on: true,
+            booting: Some(0),
+            ..Pe::default()
+        };
         self.boot_next(pe);
     }
 
@@ -170,22 +194,34 @@ impl Reference {
         for index in first..self.partitions.len() {
             let partition = &self.partitions[index];
             let vcpu = if partition.pinned { pe } else { 0 };
-            let wanted = if self.booted { partition.ready && partition.pinned } else { true };
+            let wanted = if self.booted {
+                partition.ready && partition.pinned
+            } else {
+                true
+            };
             if !wanted || partition.stopped || partition.contexts[vcpu].state != State::Off {
                 continue;
             }
-            let (id, vcpu) = (0x8001 + u16::try_from(index).expect("few"), u16::try_from(vcpu).expect("few"));
+            let (id, vcpu) = (
+                0x8001 + u16::try_from(index).expect("few"),
+                u16::try_from(vcpu).expect("few"),
+            );
             let context = self.context_mut(id, vcpu);
             context.state = State::OnPe;
             context.x = [0; 18];
             context.x[4] = u64::from(vcpu);
             self.pes[pe].booting = Some(index + 1);
-            self.pes[pe].stack.push(Frame { partition: id, vcpu, work: Work::Init, masked: true });
+            self.pes[pe].stack.push(Frame {
+                partition: id,
+                vcpu,
+                work: Work::Init,
+                masked: true,
+            });
             return;
         }
         self.pes[pe].booting = None;
         self.booted = true;
-        self.to_normal_world(pe, [0x8400_006b, 0, 0, 0, 0, 0, 0, 0]);
+        self.answer_normal_world(pe, [0x8400_006b, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     fn offline(&mut self, pe: usize) {
@@ -199,15 +235,15 @@ impl Reference {
         }
         let pinned: Vec<bool> = self.partitions.iter().map(|partition| partition.pinned).collect();
         for partition in self.partitions.iter_mut().filter(|partition| !partition.pinned) {
-            if let State::Suspended { resumer, .. } = &mut partition.contexts[0].state {
-                if resumer.is_some_and(|(id, vcpu)| vcpu == gone && pinned[usize::from(id - 0x8001)]) {
-                    *resumer = None;
-                }
+            if let State::Suspended { resumer, .. } = &mut partition.contexts[0].state
+                && resumer.is_some_and(|(id, vcpu)| vcpu == gone && pinned[usize::from(id - 0x8001)])
+            {
+                *resumer = None;
             }
         }
     }
 
-    fn to_normal_world(&mut self, pe: usize, x: [u64; 8]) {
+    fn answer_normal_world(&mut self, pe: usize, x: [u64; 8]) {
         self.pes[pe].normal_world[..8].copy_from_slice(&x);
     }
 
@@ -215,17 +251,21 @@ impl Reference {
         self.pes[pe].normal_world = *x;
         let result = match operation {
             Operation::Request { source, .. } if source >= 0x8000 && !is_el3(source) => Err(INVALID_PARAMETERS),
-            Operation::Request { form, source, destination } => self.request(pe, form, source, destination, false, x),
+            Operation::Request {
+                form,
+                source,
+                destination,
+            } => self.request(pe, form, source, destination, false, x),
             Operation::Run { partition, vcpu } => self.resume(pe, partition, vcpu, None, false),
             Operation::Response { .. } => Err(DENIED),
             Operation::IdGet => {
-                self.to_normal_world(pe, [0x8400_0061, 0, 0, 0, 0, 0, 0, 0]);
+                self.answer_normal_world(pe, [0x8400_0061, 0, 0, 0, 0, 0, 0, 0]);
                 Ok(())
             }
             _ => Err(NOT_SUPPORTED),
         };
         if let Err(code) = result {
-            self.to_normal_world(pe, error(code));
+            self.answer_normal_world(pe, error(code));
         }
     }
 
@@ -258,23 +298,24 @@ impl Reference {
             let waits = callers.into_iter().any(|frame| frame.partition == destination);
             return Err(if waits { DENIED } else { BUSY });
         }
-        let work = Work::Request { requester: source, wide: form == Form::Direct2 };
+        let work = Work::Request {
+            requester: source,
+            wide: form == Form::Direct2,
+        };
         let masked = self.masks(destination, work, masked);
         let context = self.context_mut(destination, vcpu);
         context.state = State::OnPe;
         message(form, form.request_id(), source, destination, x, &mut context.x);
-        self.pes[pe].stack.push(Frame { partition: destination, vcpu, work, masked });
+        self.pes[pe].stack.push(Frame {
+            partition: destination,
+            vcpu,
+            work,
+            masked,
+        });
         Ok(())
     }
 
-    fn resume(
-        &mut self,
-        pe: usize,
-        id: u16,
-        vcpu: u16,
-        by: Option<(u16, u16)>,
-        masked: bool,
-    ) -> Result<(), i32> {
+    fn resume(&mut self, pe: usize, id: u16, vcpu: u16, by: Option<(u16, u16)>, masked: bool) -> Result<(), i32> {
         let partition = self.partition(id).ok_or(INVALID_PARAMETERS)?;
         if usize::from(vcpu) >= partition.contexts.len() || partition.pinned && usize::from(vcpu) != pe {
             return Err(INVALID_PARAMETERS);
@@ -302,14 +343,24 @@ impl Reference {
         };
         let masked = self.masks(id, work, masked);
         self.context_mut(id, vcpu).state = State::OnPe;
-        self.pes[pe].stack.push(Frame { partition: id, vcpu, work, masked });
+        self.pes[pe].stack.push(Frame {
+            partition: id,
+            vcpu,
+            work,
+            masked,
+        });
         Ok(())
     }
 
     /// The context that runs on `pe` stops running, with `x`.
     fn exit(&mut self, pe: usize, operation: Operation, x: &[u64; 18]) {
         let frame = *self.pes[pe].stack.last().expect("a partition runs");
-        let Frame { partition: id, vcpu, work, masked } = frame;
+        let Frame {
+            partition: id,
+            vcpu,
+            work,
+            masked,
+        } = frame;
         self.context_mut(id, vcpu).x = *x;
         if self.partition(id).is_some_and(|partition| partition.stopped) {
             return self.unwind(pe);
@@ -332,14 +383,22 @@ impl Reference {
                 self.suspend(pe, work, true, [0x8400_006c, target(id, vcpu), 0, 0, 0, 0, 0, 0]);
                 Ok(())
             }
-            Operation::Request { source, destination, .. } if source != id || destination == id => {
-                Err(INVALID_PARAMETERS)
-            }
-            Operation::Request { form, source, destination } => self.request(pe, form, source, destination, masked, x),
+            Operation::Request {
+                source, destination, ..
+            } if source != id || destination == id => Err(INVALID_PARAMETERS),
+            Operation::Request {
+                form,
+                source,
+                destination,
+            } => self.request(pe, form, source, destination, masked, x),
             Operation::Run { partition, .. } if partition == id => Err(INVALID_PARAMETERS),
             Operation::Run { .. } if work == Work::Init => Err(DENIED),
             Operation::Run { partition, vcpu } => self.resume(pe, partition, vcpu, me, masked),
-            Operation::Response { form, source, destination } => self.response(pe, form, source, destination, x),
+            Operation::Response {
+                form,
+                source,
+                destination,
+            } => self.response(pe, form, source, destination, x),
             Operation::Wait => match work {
                 Work::Request { .. } => Err(DENIED),
                 Work::Init => {
@@ -350,7 +409,7 @@ impl Reference {
                 }
                 Work::Run => {
                     self.leave(pe, State::Waiting);
-                    self.to_normal_world(pe, [0x8400_006b, target(id, vcpu), 0, 0, 0, 0, 0, 0]);
+                    self.answer_normal_world(pe, [0x8400_006b, target(id, vcpu), 0, 0, 0, 0, 0, 0]);
                     Ok(())
                 }
             },
@@ -375,7 +434,9 @@ impl Reference {
 
     fn response(&mut self, pe: usize, form: Form, source: u16, destination: u16, x: &[u64; 18]) -> Result<(), i32> {
         let frame = *self.pes[pe].stack.last().expect("a partition runs");
-        let Work::Request { requester, wide } = frame.work else { return Err(DENIED) };
+        let Work::Request { requester, wide } = frame.work else {
+            return Err(DENIED);
+        };
         if wide != (form == Form::Direct2) {
             return Err(DENIED);
         }
@@ -392,7 +453,7 @@ impl Reference {
             }
             None if requester >= 0x8000 && !is_el3(requester) => {
                 let x = [0x8400_006b, target(frame.partition, frame.vcpu), 0, 0, 0, 0, 0, 0];
-                self.to_normal_world(pe, x);
+                self.answer_normal_world(pe, x);
             }
             None => {
                 let to = &mut self.pes[pe].normal_world;
@@ -406,14 +467,19 @@ impl Reference {
     }
 
     fn suspend(&mut self, pe: usize, work: Work, yielded: bool, x: [u64; 8]) {
-        let resumer = self.pes[pe].stack.iter().rev().nth(1).map(|frame| (frame.partition, frame.vcpu));
+        let resumer = self.pes[pe]
+            .stack
+            .iter()
+            .rev()
+            .nth(1)
+            .map(|frame| (frame.partition, frame.vcpu));
         self.leave(pe, State::Suspended { work, yielded, resumer });
         match resumer {
             Some((id, vcpu)) => {
                 self.context_mut(id, vcpu).x[..8].copy_from_slice(&x);
                 self.go_on(pe);
             }
-            None => self.to_normal_world(pe, x),
+            None => self.answer_normal_world(pe, x),
         }
     }
 
@@ -428,7 +494,10 @@ impl Reference {
     /// The context that runs on `pe` is stopped: the next one outward that is not gets ABORTED.
     fn unwind(&mut self, pe: usize) {
         while let Some(frame) = self.pes[pe].stack.last().copied() {
-            if !self.partition(frame.partition).is_some_and(|partition| partition.stopped) {
+            if !self
+                .partition(frame.partition)
+                .is_some_and(|partition| partition.stopped)
+            {
                 self.context_mut(frame.partition, frame.vcpu).x[..8].copy_from_slice(&error(ABORTED));
                 return;
             }
@@ -437,7 +506,7 @@ impl Reference {
         if self.pes[pe].booting.is_some() {
             self.boot_next(pe);
         } else {
-            self.to_normal_world(pe, error(ABORTED));
+            self.answer_normal_world(pe, error(ABORTED));
         }
     }
 }

@@ -4,7 +4,10 @@ use tantalum_core::abi::{FuncId, Function};
 
 #[test]
 fn every_identifier_is_what_arm_ffa_says() {
-    for id in (0x8400_0000..0x8400_0200).chain(0xc400_0000..0xc400_0200).chain(0x8500_0060..0x8500_0090) {
+    for id in (0x8400_0000..0x8400_0200)
+        .chain(0xc400_0000..0xc400_0200)
+        .chain(0x8500_0060..0x8500_0090)
+    {
         let expected = match FuncId::try_from(id) {
             Ok(function) => Function::Ffa(function),
             Err(_) if id & 0x3fff_ffff == 0x0400_0090 && id >> 31 == 1 => Function::Abort,
@@ -13,7 +16,11 @@ fn every_identifier_is_what_arm_ffa_says() {
         };
         assert_eq!(Function::decode(id.into()), expected, "{id:#x}");
         // SMCCC: bits 63:32 of x0 mean nothing.
-        assert_eq!(Function::decode(0xdead_beef_0000_0000 | u64::from(id)), expected, "{id:#x}");
+        assert_eq!(
+            Function::decode(0xdead_beef_0000_0000 | u64::from(id)),
+            expected,
+            "{id:#x}"
+        );
         // Bit 16: the caller has no live SVE state.
         if !matches!(expected, Function::Other(_)) {
             assert_eq!(Function::decode(u64::from(id | 1 << 16)), expected, "{id:#x}");
@@ -23,7 +30,19 @@ fn every_identifier_is_what_arm_ffa_says() {
 
 #[test]
 fn yielding_calls_and_other_owners_are_not_ffas() {
-    for id in [0x0400_0063, 0x4400_0063, 0x8000_0063, 0x8300_0063, 0x8600_0063, 0xbf00_0063, 0x8402_0063, 0x8440_0063] {
-        assert_eq!(Function::decode(id), Function::Other(u32::try_from(id).expect("32 bits")));
+    for id in [
+        0x0400_0063,
+        0x4400_0063,
+        0x8000_0063,
+        0x8300_0063,
+        0x8600_0063,
+        0xbf00_0063,
+        0x8402_0063,
+        0x8440_0063,
+    ] {
+        assert_eq!(
+            Function::decode(id),
+            Function::Other(u32::try_from(id).expect("32 bits"))
+        );
     }
 }

@@ -19,7 +19,11 @@ const PC: u64 = 0x0e30_2000;
 const EL1H: u64 = 0x5;
 
 fn fault(esr: u64, far: u64, ipa: u64) -> Exit {
-    Exit::Synchronous { esr, far, hpfar: ipa >> 12 << 4 }
+    Exit::Synchronous {
+        esr,
+        far,
+        hpfar: ipa >> 12 << 4,
+    }
 }
 
 /// a runs at PC, has vectors at VBAR, works for b, which works for the normal world.
@@ -67,11 +71,23 @@ struct Taken {
 
 #[test]
 fn is_taken_as_a_synchronous_external_abort() {
-    let taken = taken(0x3c0 | EL1H, 0x30d0_0800, fault(DATA_ABORT | TRANSLATION | WRITE, 0xdead_b123, 0x4000_0123));
+    let taken = taken(
+        0x3c0 | EL1H,
+        0x30d0_0800,
+        fault(DATA_ABORT | TRANSLATION | WRITE, 0xdead_b123, 0x4000_0123),
+    );
     // Same level, IL, WnR, synchronous external abort.
     assert_eq!(taken.esr, 0x25 << 26 | IL | WRITE | 0x10);
-    assert_eq!((taken.vector, taken.far, taken.elr, taken.spsr), (0x200, 0xdead_b123, PC, 0x3c0 | EL1H));
-    assert!(taken.console.contains("write to secure 0x40000123 (virtual 0xdeadb123)"), "{taken:?}");
+    assert_eq!(
+        (taken.vector, taken.far, taken.elr, taken.spsr),
+        (0x200, 0xdead_b123, PC, 0x3c0 | EL1H)
+    );
+    assert!(
+        taken
+            .console
+            .contains("write to secure 0x40000123 (virtual 0xdeadb123)"),
+        "{taken:?}"
+    );
     assert!(taken.console.contains("memory of the normal world"), "{taken:?}");
 }
 
@@ -95,20 +111,37 @@ fn syndrome_keeps_what_the_handler_needs() {
     let walk = taken(EL1H, 0, fault(DATA_ABORT | WALK | 0x06, 0x1000, 0x5000_0000));
     assert_eq!(walk.esr, 0x25 << 26 | IL | 0x16);
     // FAR not valid; a 16-bit instruction cannot be, but IL is passed on.
-    let no_far = taken(EL1H, 0, fault((DATA_ABORT | TRANSLATION | 1 << 10) & !IL, 0x1000, 0x5000_0000));
+    let no_far = taken(
+        EL1H,
+        0,
+        fault((DATA_ABORT | TRANSLATION | 1 << 10) & !IL, 0x1000, 0x5000_0000),
+    );
     assert_eq!(no_far.esr, 0x25 << 26 | 1 << 10 | 0x10);
     // Alignment, for device memory.
     let alignment = taken(EL1H, 0, fault(DATA_ABORT | 0x21, 0x1001, 0));
     assert_eq!(alignment.esr, 0x25 << 26 | IL | 0x21);
     // The syndrome of the instruction (ISV, SAS, SRT, ...) is EL2's alone.
-    let isv = taken(EL1H, 0, fault(DATA_ABORT | TRANSLATION | 0xff << 16, 0x1000, 0x5000_0000));
+    let isv = taken(
+        EL1H,
+        0,
+        fault(DATA_ABORT | TRANSLATION | 0xff << 16, 0x1000, 0x5000_0000),
+    );
     assert_eq!(isv.esr, 0x25 << 26 | IL | 0x10);
 }
 
 #[test]
 fn pstate_is_that_of_an_exception_entry() {
-    let (nzcv, dit, pan, uao, ssbs, btype, il, ss, tco) =
-        (0xf << 28, 1 << 24, 1 << 22, 1 << 23, 1 << 12, 3 << 10, 1 << 20, 1 << 21, 1 << 25);
+    let (nzcv, dit, pan, uao, ssbs, btype, il, ss, tco) = (
+        0xf << 28,
+        1 << 24,
+        1 << 22,
+        1 << 23,
+        1 << 12,
+        3 << 10,
+        1 << 20,
+        1 << 21,
+        1 << 25,
+    );
     let everything = nzcv | dit | pan | uao | ssbs | btype | il | ss | tco | EL1H;
     let (span, dssbs) = (1 << 23, 1 << 44);
     let exit = fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000);
@@ -125,7 +158,15 @@ fn pstate_is_that_of_an_exception_entry() {
 fn undefined_instruction_has_the_class_unknown() {
     // SVE, system registers, and what else EL2 traps.
     for class in [0x00, 0x07, 0x19, 0x1d, 0x3c] {
-        let taken = taken(0, 0, Exit::Synchronous { esr: class << 26 | IL | 0x1234, far: 0x999, hpfar: 0 });
+        let taken = taken(
+            0,
+            0,
+            Exit::Synchronous {
+                esr: class << 26 | IL | 0x1234,
+                far: 0x999,
+                hpfar: 0,
+            },
+        );
         assert_eq!((taken.esr, taken.vector, taken.elr), (IL, 0x400, PC));
         assert_eq!(taken.far, 0, "FAR is not touched");
     }
@@ -144,13 +185,33 @@ fn explains_whose_the_address_is() {
         (0x1_0000_0000, false, "nothing that the SPMC manifest declares"),
     ] {
         let hpfar = ipa >> 12 << 4 | if non_secure { 1 << 63 } else { 0 };
-        let taken = taken(EL1H, 0, Exit::Synchronous { esr: DATA_ABORT | TRANSLATION, far: 0, hpfar });
+        let taken = taken(
+            EL1H,
+            0,
+            Exit::Synchronous {
+                esr: DATA_ABORT | TRANSLATION,
+                far: 0,
+                hpfar,
+            },
+        );
         assert!(taken.console.contains(expected), "{taken:?}");
-        assert!(taken.console.contains(if non_secure { "read of non-secure" } else { "read of secure" }), "{taken:?}");
+        assert!(
+            taken.console.contains(if non_secure {
+                "read of non-secure"
+            } else {
+                "read of secure"
+            }),
+            "{taken:?}"
+        );
     }
     // HPFAR_EL2 is not valid for a permission fault.
     let taken = taken(EL1H, 0, fault(DATA_ABORT | PERMISSION | WRITE, 0x1234, 0xdead_0000));
-    assert!(taken.console.contains("write to virtual address 0x1234: its region does not permit it"), "{taken:?}");
+    assert!(
+        taken
+            .console
+            .contains("write to virtual address 0x1234: its region does not permit it"),
+        "{taken:?}"
+    );
     assert!(!taken.console.contains("dead"));
 }
 
@@ -203,7 +264,11 @@ fn without_vectors_stops_the_partition() {
     let mut system = System::booted(&spmc, machine);
     running(&mut system);
     system.el1(0).vbar = 0;
-    is_stopped(&mut system, fault(DATA_ABORT | TRANSLATION | WRITE, 0x0e10_0040, 0x0e10_0040), "no exception vectors");
+    is_stopped(
+        &mut system,
+        fault(DATA_ABORT | TRANSLATION | WRITE, 0x0e10_0040, 0x0e10_0040),
+        "no exception vectors",
+    );
 }
 
 #[test]
@@ -226,7 +291,11 @@ fn in_its_own_vector_stops_the_partition() {
         system.exit(0, fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000));
         assert_eq!(system.ctx(0).pc, VBAR + 0x200);
         system.ctx(0).pc += offset;
-        is_stopped(&mut system, fault(INSTRUCTION_ABORT | TRANSLATION, 0x1000, 0x1000), "faulted again while entering");
+        is_stopped(
+            &mut system,
+            fault(INSTRUCTION_ABORT | TRANSLATION, 0x1000, 0x1000),
+            "faulted again while entering",
+        );
     }
 }
 
@@ -242,7 +311,11 @@ fn without_end_stops_the_partition() {
         assert_eq!(system.owner(0), runs(A, 0));
     }
     system.ctx(0).pc = PC;
-    is_stopped(&mut system, fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000), "same fault at the same instruction");
+    is_stopped(
+        &mut system,
+        fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000),
+        "same fault at the same instruction",
+    );
 }
 
 #[test]
@@ -258,7 +331,11 @@ fn in_its_handler_without_end_stops_the_partition() {
         stack -= 0x100;
         system.ctx(0).pc = PC + 0x400;
     }
-    is_stopped(&mut system, fault(DATA_ABORT | TRANSLATION | WRITE, stack, stack), "without end");
+    is_stopped(
+        &mut system,
+        fault(DATA_ABORT | TRANSLATION | WRITE, stack, stack),
+        "without end",
+    );
 }
 
 #[test]
@@ -281,7 +358,11 @@ fn serror_stops_the_partition() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     running(&mut system);
-    is_stopped(&mut system, Exit::SError { esr: 0xbe00_0011 }, "SError, esr_el2 0xbe000011");
+    is_stopped(
+        &mut system,
+        Exit::SError { esr: 0xbe00_0011 },
+        "SError, esr_el2 0xbe000011",
+    );
 }
 
 #[test]
@@ -293,7 +374,10 @@ fn while_initialising_stops_the_partition_and_boot_goes_on() {
     assert_eq!(system.owner(0), runs(B, 0));
     system.exit(0, Exit::SError { esr: 0 });
     system.smc(0, &[MSG_WAIT]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+    );
     assert!(system.machine.take_console().contains("1 of 3 partitions ready"));
 }
 

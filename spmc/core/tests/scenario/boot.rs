@@ -41,7 +41,10 @@ fn boot_information_is_for_the_first_context_only() {
 
 #[test]
 fn migratable_partition_starts_once() {
-    let (spmc, machine) = Builder::new(2).partition_with("m", PartitionBuilder::migratable).partition("a").build();
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("m", PartitionBuilder::migratable)
+        .partition("a")
+        .build();
     let mut system = System::new(&spmc, machine);
     system.online(0);
     assert_eq!((system.owner(0), system.ctx(0).vmpidr), (runs(A, 0), 1 << 31));
@@ -60,20 +63,32 @@ fn without_partitions_there_is_a_normal_world() {
     let (spmc, machine) = Builder::new(1).build();
     let mut system = System::new(&spmc, machine);
     system.online(0);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+    );
     system.nwd_fails(0, &request(0, A), INVALID_PARAMETERS);
     system.nwd_fails(0, &[PARTITION_INFO_GET_REGS], INVALID_PARAMETERS);
 }
 
 #[test]
 fn report_names_every_partition_once() {
-    let (spmc, machine) = Builder::new(2).partition("a").partition_with("m", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("m", PartitionBuilder::migratable)
+        .build();
     let mut system = System::new(&spmc, machine);
     system.boot(0);
     let console = system.machine.take_console();
     assert!(console.contains("2 of 2 partitions ready"), "{console}");
-    assert!(console.contains("0x8001  a") && console.contains("2 contexts pinned"), "{console}");
-    assert!(console.contains("0x8002  m") && console.contains("1 context  migratable"), "{console}");
+    assert!(
+        console.contains("0x8001  a") && console.contains("2 contexts pinned"),
+        "{console}"
+    );
+    assert!(
+        console.contains("0x8002  m") && console.contains("1 context  migratable"),
+        "{console}"
+    );
     system.boot(1);
     assert_eq!(system.machine.take_console(), "");
 }
@@ -81,6 +96,9 @@ fn report_names_every_partition_once() {
 #[test]
 fn pe_that_the_manifest_does_not_name_is_unknown() {
     let (spmc, _machine) = three();
-    assert!(spmc.pe(0x8000_0001).is_some(), "bits that are not affinity do not matter");
+    assert!(
+        spmc.pe(0x8000_0001).is_some(),
+        "bits that are not affinity do not matter"
+    );
     assert!(spmc.pe(2).is_none() && spmc.pe(0x100).is_none() && spmc.pe(1 << 32).is_none());
 }

@@ -40,7 +40,10 @@ fn of_64_bits_has_128_characters() {
     let text: Vec<u8> = (b'a'..=b'z').cycle().take(127).chain([b'\n']).collect();
     let call = log(CONSOLE_LOG_64, &text, 8);
     assert_eq!(call.len(), 18);
-    assert_eq!(logged(&[call]), format!("[a 0x8001.0] {}", String::from_utf8(text).expect("text")));
+    assert_eq!(
+        logged(&[call]),
+        format!("[a 0x8001.0] {}", String::from_utf8(text).expect("text"))
+    );
 }
 
 #[test]
@@ -73,8 +76,14 @@ fn control_characters_do_not_reach_the_terminal() {
     let shown = logged(&[log(CONSOLE_LOG, b"a\x1b[2J\x07\x7f\x80\xff\0\r\tb\n", 4)]);
     assert_eq!(shown, "[a 0x8001.0] a?[2J???? b\n");
     let everything: Vec<u8> = (0..=255).collect();
-    let shown = logged(&[log(CONSOLE_LOG_64, &everything[..128], 8), log(CONSOLE_LOG_64, &everything[128..], 8)]);
-    assert!(shown.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "{shown:?}");
+    let shown = logged(&[
+        log(CONSOLE_LOG_64, &everything[..128], 8),
+        log(CONSOLE_LOG_64, &everything[128..], 8),
+    ]);
+    assert!(
+        shown.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)),
+        "{shown:?}"
+    );
 }
 
 #[test]

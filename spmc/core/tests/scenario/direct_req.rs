@@ -174,8 +174,11 @@ fn sender_that_sends_none_is_denied() {
 
 #[test]
 fn busy_receiver_gets_busy() {
-    let (spmc, machine) =
-        Builder::new(2).partition("a").partition_with("b", PartitionBuilder::migratable).partition("c").build();
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("b", PartitionBuilder::migratable)
+        .partition("c")
+        .build();
     let mut system = System::booted(&spmc, machine);
     // It runs on another PE.
     system.ask(0, B);

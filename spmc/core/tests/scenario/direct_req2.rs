@@ -49,7 +49,13 @@ fn for_a_service_of_another_is_refused() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     let [x2, x3] = service(A);
-    for uuid in [service(B), [x2, 0], [0, x3], [x3, x2], [x2.swap_bytes(), x3.swap_bytes()]] {
+    for uuid in [
+        service(B),
+        [x2, 0],
+        [0, x3],
+        [x3, x2],
+        [x2.swap_bytes(), x3.swap_bytes()],
+    ] {
         system.nwd_fails(0, &message(REQ2, 0, A, uuid), INVALID_PARAMETERS);
     }
 }
@@ -91,7 +97,10 @@ fn sender_that_sends_none_is_denied() {
 
 #[test]
 fn is_not_there_before_ffa_1_2() {
-    let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.version(1, 1)).partition("b").build();
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| a.version(1, 1))
+        .partition("b")
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.negotiate(0, 0x1_0001);
     system.ask(0, A);

@@ -45,7 +45,10 @@ fn of_64_bits_may_answer_a_request_of_32_with_nothing_above_x7() {
     // but not for a call of 64 bits, whose x8-x17 are the caller's.
     system.nwd(0, &[REQ_64, route(0, A)]);
     system.smc(0, &wide);
-    assert_eq!((system.regs(0), &system.all(0)[8..]), (wide, System::upper_of_the_normal_world().as_slice()));
+    assert_eq!(
+        (system.regs(0), &system.all(0)[8..]),
+        (wide, System::upper_of_the_normal_world().as_slice())
+    );
 }
 
 #[test]
@@ -110,7 +113,10 @@ fn reserved_flags_are_refused() {
         }
     }
     system.smc(0, &[RESP_64, route(A, 0), 0xff << 32, 1, 2, 3, 4, 5]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [RESP_64, route(A, 0), 0, 1, 2, 3, 4, 5]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [RESP_64, route(A, 0), 0, 1, 2, 3, 4, 5])
+    );
 }
 
 #[test]

@@ -12,10 +12,16 @@ fn ends_an_initialisation_that_has_failed() {
     assert_eq!(system.owner(0), runs(B, 0));
     let console = system.machine.take_console();
     assert!(console.contains("partition \"a\" (0x8001) is stopped"), "{console}");
-    assert!(console.contains("initialisation failed: FFA_ERROR with code -8"), "{console}");
+    assert!(
+        console.contains("initialisation failed: FFA_ERROR with code -8"),
+        "{console}"
+    );
     system.smc(0, &[MSG_WAIT]);
     system.smc(0, &[MSG_WAIT]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+    );
     assert!(system.machine.take_console().contains("2 of 3 partitions ready"));
     system.nwd_fails(0, &request(0, A), ABORTED);
     // And on the other PE only they are started.
@@ -34,7 +40,10 @@ fn on_another_pe_stops_the_partition_everywhere() {
     system.nwd_fails(0, &request(0, A), ABORTED);
     system.smc(1, &[MSG_WAIT]);
     system.smc(1, &[MSG_WAIT]);
-    assert_eq!((system.owner(1), system.regs(1)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+    );
 }
 
 #[test]

@@ -9,7 +9,10 @@ const ALL: core::ops::RangeInclusive<u64> = 0x60..=0xef;
 fn agrees_with_what_calls_answer() {
     // What is offered does not answer NOT_SUPPORTED; what is not, does.
     let returns = [SUCCESS, SUCCESS_64, ERROR, INTERRUPT];
-    for id in ALL.flat_map(|n| [0x8400_0000 | n, 0xc400_0000 | n]).filter(|id| !returns.contains(id)) {
+    for id in ALL
+        .flat_map(|n| [0x8400_0000 | n, 0xc400_0000 | n])
+        .filter(|id| !returns.contains(id))
+    {
         let (spmc, machine) = three();
         let mut system = System::booted(&spmc, machine);
         system.ask(0, A);
@@ -18,7 +21,14 @@ fn agrees_with_what_calls_answer() {
         assert!(offered || system.regs(0) == error(NOT_SUPPORTED));
         system.smc(0, &[id, 0, 0, 0, 0, 0, 0, 0]);
         // Known, and not a partition's to make or made at another time; FFA_ABORT is newer than FF-A 1.2.
-        let special = [FEATURES, NORMAL_WORLD_RESUME, ABORT, 0xc400_0090, 0x8400_0087, 0xc400_0087];
+        let special = [
+            FEATURES,
+            NORMAL_WORLD_RESUME,
+            ABORT,
+            0xc400_0090,
+            0x8400_0087,
+            0xc400_0087,
+        ];
         if !special.contains(&id) {
             assert_eq!(offered, system.regs(0) != error(NOT_SUPPORTED), "{id:#x}");
         }
@@ -69,15 +79,29 @@ fn input_properties_of_a_call_that_has_none_are_refused() {
 fn what_nobody_defines_is_not_supported() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
-    for id in [0, 3, 4, 0xff, 0x100, 0x7fff_ffff, 0x8400_0000, 0x8400_005f, 0x8400_00f0, 0x8500_0063, 0xffff_ffff] {
+    for id in [
+        0,
+        3,
+        4,
+        0xff,
+        0x100,
+        0x7fff_ffff,
+        0x8400_0000,
+        0x8400_005f,
+        0x8400_00f0,
+        0x8500_0063,
+        0xffff_ffff,
+    ] {
         system.nwd_fails(0, &[FEATURES, id], NOT_SUPPORTED);
     }
 }
 
 #[test]
 fn secondary_entry_point_is_a_pinned_partitions() {
-    let (spmc, machine) =
-        Builder::new(2).partition("a").partition_with("b", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("b", PartitionBuilder::migratable)
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
     system.smc(0, &[FEATURES, SECONDARY_EP_REGISTER]);

@@ -23,12 +23,34 @@ fn field(value: u64, position: u32) -> u64 {
 fn processor_features() {
     let pfr0 = read(0, 4, 0);
     assert_eq!([field(pfr0, 0), field(pfr0, 4)], [1, 1], "EL0 and EL1 are AArch64 only");
-    for (position, what) in [(8, "EL2"), (12, "EL3"), (24, "GIC"), (28, "RAS"), (32, "SVE"), (36, "SEL2"), (40, "MPAM"), (44, "AMU"), (52, "RME")] {
+    for (position, what) in [
+        (8, "EL2"),
+        (12, "EL3"),
+        (24, "GIC"),
+        (28, "RAS"),
+        (32, "SVE"),
+        (36, "SEL2"),
+        (40, "MPAM"),
+        (44, "AMU"),
+        (52, "RME"),
+    ] {
         assert_eq!(field(pfr0, position), 0, "{what}");
     }
-    assert_eq!([field(pfr0, 16), field(pfr0, 20), field(pfr0, 48)], [1, 1, 1], "FP, AdvSIMD, DIT");
+    assert_eq!(
+        [field(pfr0, 16), field(pfr0, 20), field(pfr0, 48)],
+        [1, 1, 1],
+        "FP, AdvSIMD, DIT"
+    );
     let pfr1 = read(0, 4, 1);
-    for (position, what) in [(8, "MTE"), (16, "MPAM"), (24, "SME"), (28, "RNDR trap"), (36, "NMI"), (44, "GCS"), (48, "THE")] {
+    for (position, what) in [
+        (8, "MTE"),
+        (16, "MPAM"),
+        (24, "SME"),
+        (28, "RNDR trap"),
+        (36, "NMI"),
+        (44, "GCS"),
+        (48, "THE"),
+    ] {
         assert_eq!(field(pfr1, position), 0, "{what}");
     }
     assert_eq!([field(pfr1, 0), field(pfr1, 4)], [1, 2], "BT, SSBS");
@@ -69,14 +91,28 @@ fn what_needs_el2_to_be_open_is_not_there() {
         assert_eq!(field(mmfr2, position), 0, "MMFR2 {position}");
     }
     // TCR2, PIE, POE, MEC and all that came later
-    assert_eq!([read(0, 7, 3), read(0, 7, 4), read(0, 4, 2), read(0, 4, 7), read(0, 5, 2), read(0, 6, 3)], [0; 6]);
+    assert_eq!(
+        [
+            read(0, 7, 3),
+            read(0, 7, 4),
+            read(0, 4, 2),
+            read(0, 4, 7),
+            read(0, 5, 2),
+            read(0, 6, 3)
+        ],
+        [0; 6]
+    );
 }
 
 #[test]
 fn address_space_is_48_bits_of_4_16_and_64_kib() {
     let mmfr0 = read(0, 7, 0);
     assert_eq!(field(mmfr0, 0), 5, "the PE has 52 bits");
-    assert_eq!([field(mmfr0, 28), field(mmfr0, 20), field(mmfr0, 24)], [0, 1, 0], "without 52-bit addresses");
+    assert_eq!(
+        [field(mmfr0, 28), field(mmfr0, 20), field(mmfr0, 24)],
+        [0, 1, 0],
+        "without 52-bit addresses"
+    );
     assert_eq!([field(mmfr0, 56), field(mmfr0, 60)], [0, 0], "FGT, ECV");
 }
 

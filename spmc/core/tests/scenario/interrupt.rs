@@ -12,10 +12,16 @@ fn of_the_normal_world_preempts() {
     system.load(1, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let pc = system.ctx(1).pc;
     system.exit(1, NS_INTERRUPT);
-    assert_eq!((system.owner(1), system.regs(1)), (NWD, [INTERRUPT, target(A, 1), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [INTERRUPT, target(A, 1), 0, 0, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
     system.nwd(1, &[RUN, target(A, 1)]);
-    assert_eq!((system.owner(1), system.regs(1)), (runs(A, 1), [1, 2, 3, 4, 5, 6, 7, 8]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (runs(A, 1), [1, 2, 3, 4, 5, 6, 7, 8])
+    );
     assert_eq!(system.ctx(1).pc, pc);
 }
 
@@ -28,7 +34,10 @@ fn of_the_normal_world_unwinds_the_chain_from_within() {
     system.forward(0, B, C);
     for (preempted, next) in [(C, runs(B, 0)), (B, runs(A, 0)), (A, NWD)] {
         system.exit(0, NS_INTERRUPT);
-        assert_eq!((system.owner(0), system.regs(0)), (next, [INTERRUPT, target(preempted, 0), 0, 0, 0, 0, 0, 0]));
+        assert_eq!(
+            (system.owner(0), system.regs(0)),
+            (next, [INTERRUPT, target(preempted, 0), 0, 0, 0, 0, 0, 0])
+        );
     }
     // And back in.
     system.nwd(0, &[RUN, target(A, 0)]);
@@ -60,8 +69,11 @@ fn caller_may_give_up_what_was_preempted() {
 
 #[test]
 fn is_held_back_by_a_partition_that_queues() {
-    let (spmc, machine) =
-        Builder::new(1).partition_with("a", PartitionBuilder::queued).partition("b").partition("c").build();
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", PartitionBuilder::queued)
+        .partition("b")
+        .partition("c")
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
     assert!(system.ctx(0).mask_ns_interrupts);
@@ -141,7 +153,10 @@ fn of_the_secure_world_while_the_normal_world_ran_is_followed_by_its_return() {
     system.negotiate(0, 0x1_0000);
     system.machine.pe(0).secure_interrupts.push_back(40);
     system.nwd(0, &[INTERRUPT]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
     assert!(system.machine.pe(0).secure_interrupts.is_empty());
 }
@@ -175,8 +190,14 @@ fn of_the_normal_world_with_a_caller_that_was_stopped() {
     system.nwd(0, &[RUN, target(C, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(C, 0), request(B, C)));
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [INTERRUPT, target(C, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [INTERRUPT, target(C, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.nwd(0, &[RUN, target(C, 0)]);
     system.smc(0, &response(C, B));
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(C, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, target(C, 0), 0, 0, 0, 0, 0, 0])
+    );
 }

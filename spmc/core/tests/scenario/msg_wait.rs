@@ -11,7 +11,10 @@ fn ends_initialisation_in_boot_order() {
         assert_eq!(system.owner(0), runs(partition, 0));
         system.smc(0, &[MSG_WAIT]);
     }
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(0)[8..], [0; 10]);
 }
 
@@ -22,7 +25,10 @@ fn ends_cycles_by_run() {
     system.nwd(1, &[RUN, target(B, 1)]);
     assert_eq!(system.owner(1), runs(B, 1));
     system.smc(1, &[MSG_WAIT]);
-    assert_eq!((system.owner(1), system.regs(1)), (NWD, [MSG_WAIT, target(B, 1), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [MSG_WAIT, target(B, 1), 0, 0, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
 }
 
@@ -40,7 +46,10 @@ fn instead_of_a_response_is_denied() {
 
 #[test]
 fn flags_are_checked_from_1_2_on() {
-    let (spmc, machine) = Builder::new(1).partition("a").partition_with("b", |b| b.version(1, 1)).build();
+    let (spmc, machine) = Builder::new(1)
+        .partition("a")
+        .partition_with("b", |b| b.version(1, 1))
+        .build();
     let mut system = System::booted(&spmc, machine);
     // Bit 0: the RX buffer is kept.
     system.nwd(0, &[RUN, target(A, 0)]);

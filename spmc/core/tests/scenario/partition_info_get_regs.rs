@@ -5,7 +5,9 @@ use tantalum_core::manifest::partition::MessagingMethod;
 use crate::support::*;
 
 fn seven() -> (tantalum_core::spmc::Spmc, tantalum_core::machine::fake::FakeMachine) {
-    (0..7).fold(Builder::new(2), |builder, n| builder.partition(&format!("p{n}"))).build()
+    (0..7)
+        .fold(Builder::new(2), |builder, n| builder.partition(&format!("p{n}")))
+        .build()
 }
 
 fn uuid(id: u64) -> [u64; 2] {
@@ -72,8 +74,10 @@ fn uuid_that_nobody_has_is_refused() {
 #[test]
 fn partition_with_two_services_is_listed_twice() {
     let plain = MessagingMethod::DIRECT_REQ_RECEIVE;
-    let (spmc, machine) =
-        Builder::new(1).partition_with("a", |a| a.migratable().service(u128::MAX, plain)).partition("b").build();
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| a.migratable().service(u128::MAX, plain))
+        .partition("b")
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &[PARTITION_INFO_GET_REGS]);
     let registers = system.all(0);

@@ -11,7 +11,10 @@ fn cpu_off_is_answered_with_success() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.nwd(1, &framework(0x8000_0000 | 0xdead << 32, 0x8400_0002 | 0xdead << 32));
-    assert_eq!((system.owner(1), system.regs(1)), (NWD, [RESP, route(SPMC, SPMD), 0x8000_0002, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [RESP, route(SPMC, SPMD), 0x8000_0002, 0, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(1)[8..], System::upper_of_the_normal_world());
 }
 
@@ -31,7 +34,10 @@ fn other_calls_are_not_supported() {
     let mut system = System::booted(&spmc, machine);
     for call in [0, 0x8400_0000, 0x8400_0008, 0x8400_0009, 0xc400_0001] {
         system.nwd(1, &framework(0x8000_0000, call));
-        assert_eq!(system.regs(1), [RESP, route(SPMC, SPMD), 0x8000_0002, 0xffff_ffff, 0, 0, 0, 0]);
+        assert_eq!(
+            system.regs(1),
+            [RESP, route(SPMC, SPMD), 0x8000_0002, 0xffff_ffff, 0, 0, 0, 0]
+        );
     }
     system.ask(1, A);
 }
@@ -46,14 +52,25 @@ fn unknown_framework_messages_are_refused() {
     // Not a framework message; not for the SPMC; not of 32 bits.
     system.nwd_fails(0, &framework(0, 0x8400_0002), INVALID_PARAMETERS);
     system.nwd_fails(0, &[REQ, route(SPMD, A), 0x8000_0000, 0x8400_0002], INVALID_PARAMETERS);
-    system.nwd_fails(0, &[REQ_64, route(SPMD, SPMC), 0x8000_0000, 0x8400_0002], INVALID_PARAMETERS);
-    system.nwd_fails(0, &[REQ2, route(SPMD, SPMC), 0x8000_0000, 0x8400_0002], INVALID_PARAMETERS);
+    system.nwd_fails(
+        0,
+        &[REQ_64, route(SPMD, SPMC), 0x8000_0000, 0x8400_0002],
+        INVALID_PARAMETERS,
+    );
+    system.nwd_fails(
+        0,
+        &[REQ2, route(SPMD, SPMC), 0x8000_0000, 0x8400_0002],
+        INVALID_PARAMETERS,
+    );
     system.ask(0, A);
 }
 
 #[test]
 fn pe_goes_off_and_comes_on_again() {
-    let (spmc, machine) = Builder::new(2).partition("a").partition_with("m", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("m", PartitionBuilder::migratable)
+        .build();
     let mut system = System::booted(&spmc, machine);
     for _ in 0..3 {
         // Whatever its context was doing, it starts afresh.
@@ -70,7 +87,10 @@ fn pe_goes_off_and_comes_on_again() {
         assert_eq!(ctx.x, expected);
         assert_eq!(system.el1(1).vbar, 0);
         system.smc(1, &[MSG_WAIT]);
-        assert_eq!((system.owner(1), system.regs(1)), (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(
+            (system.owner(1), system.regs(1)),
+            (NWD, [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0])
+        );
         system.ask(1, A);
         system.forward(1, A, B);
         system.respond(1, B, A);
@@ -91,7 +111,9 @@ fn other_pes_go_on() {
 
 #[test]
 fn migratable_context_that_was_preempted_goes_on_elsewhere() {
-    let (spmc, machine) = Builder::new(2).partition_with("m", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("m", PartitionBuilder::migratable)
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(1, A);
     system.exit(1, NS_INTERRUPT);
@@ -104,7 +126,10 @@ fn migratable_context_that_was_preempted_goes_on_elsewhere() {
 #[test]
 fn work_for_a_context_that_is_gone_may_be_ended_by_the_normal_world() {
     // Else the migratable partition would be busy for ever.
-    let (spmc, machine) = Builder::new(2).partition("a").partition_with("m", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("m", PartitionBuilder::migratable)
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(1, A);
     system.forward(1, A, B);
@@ -116,7 +141,10 @@ fn work_for_a_context_that_is_gone_may_be_ended_by_the_normal_world() {
     system.nwd(0, &[RUN, target(B, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), request(A, B)));
     system.smc(0, &response(B, A));
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.ask(0, B);
     system.respond(0, B, 0);
     // The new context of a gets nothing of it.

@@ -3,7 +3,11 @@
 use crate::support::*;
 
 fn with_migratable() -> (tantalum_core::spmc::Spmc, tantalum_core::machine::fake::FakeMachine) {
-    Builder::new(2).partition("a").partition_with("b", PartitionBuilder::migratable).partition("c").build()
+    Builder::new(2)
+        .partition("a")
+        .partition_with("b", PartitionBuilder::migratable)
+        .partition("c")
+        .build()
 }
 
 #[test]
@@ -11,18 +15,35 @@ fn gives_cycles_to_a_context_that_waits() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &[RUN | 0xdead << 32, target(A, 0) | 0xdead << 32]);
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [RUN, target(A, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [RUN, target(A, 0), 0, 0, 0, 0, 0, 0])
+    );
 }
 
 #[test]
 fn of_what_is_not_there_is_refused() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
-    for w1 in [0, target(0x8004, 0), target(SPMC, 0), target(SPMD, 0), target(A, 2), target(A, 0xffff)] {
+    for w1 in [
+        0,
+        target(0x8004, 0),
+        target(SPMC, 0),
+        target(SPMD, 0),
+        target(A, 2),
+        target(A, 0xffff),
+    ] {
         system.nwd_fails(0, &[RUN, w1], INVALID_PARAMETERS);
     }
     system.ask(0, A);
-    for w1 in [0, target(0x8004, 0), target(SPMC, 0), target(SPMD, 0), target(B, 2), target(A, 0)] {
+    for w1 in [
+        0,
+        target(0x8004, 0),
+        target(SPMC, 0),
+        target(SPMD, 0),
+        target(B, 2),
+        target(A, 0),
+    ] {
         system.smc_fails(0, &[RUN, w1], INVALID_PARAMETERS);
     }
 }
@@ -90,9 +111,15 @@ fn of_a_context_that_works_for_another_is_denied() {
     system.ask(0, A);
     system.forward(0, A, B);
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [INTERRUPT, target(A, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [INTERRUPT, target(A, 0), 0, 0, 0, 0, 0, 0])
+    );
     // Neither the normal world nor c may resume it.
     system.nwd_fails(0, &[RUN, target(B, 0)], DENIED);
     system.ask(0, C);
@@ -101,7 +128,10 @@ fn of_a_context_that_works_for_another_is_denied() {
     system.respond(0, C, 0);
     // The normal world resumes a, and a resumes b; both go on where they were.
     system.nwd(0, &[RUN, target(A, 0)]);
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.smc(0, &[RUN, target(B, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), request(A, B)));
     system.respond(0, B, A);
@@ -135,7 +165,10 @@ fn moves_a_migratable_context_to_another_pe() {
     system.exit(0, NS_INTERRUPT);
     system.nwd(1, &[RUN, target(B, 0)]);
     assert_eq!((system.owner(1), system.regs(1)), (runs(B, 0), request(0, B)));
-    assert_eq!((system.el1(1).ttbr0, system.machine.pe(1).live().simd.fpcr), (0x1234_5000, 0x77));
+    assert_eq!(
+        (system.el1(1).ttbr0, system.machine.pe(1).live().simd.fpcr),
+        (0x1234_5000, 0x77)
+    );
     // It calls from where it is now.
     system.forward(1, B, A);
     assert_eq!(system.owner(1), runs(A, 1));
@@ -177,7 +210,10 @@ fn by_the_normal_world_ends_what_a_stopped_partition_asked_for() {
     system.nwd(0, &[RUN, target(B, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), request(A, B)));
     system.smc(0, &response(B, A));
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.ask(0, B);
 }
 
@@ -189,7 +225,10 @@ fn keeps_interrupts_away_as_the_caller_does() {
     system.ask(0, A);
     system.forward(0, A, B);
     system.smc(0, &[YIELD]);
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [YIELD, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [YIELD, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.respond(0, A, 0);
     system.nwd(0, &request(0xffc0, A));
     assert!(system.ctx(0).mask_ns_interrupts);

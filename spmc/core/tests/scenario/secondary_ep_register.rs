@@ -19,7 +19,7 @@ fn is_where_other_pes_start() {
     system.smc(0, &[SECONDARY_EP_REGISTER, base(0) + 0x100]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
     // The last one counts.
-    system.smc(0, &[SECONDARY_EP_REGISTER_32, base(0) + 0x200 | 0xdead << 32]);
+    system.smc(0, &[SECONDARY_EP_REGISTER_32, (base(0) + 0x200) | (0xdead << 32)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
     while system.owner(0) != NWD {
         system.smc(0, &[MSG_WAIT]);
@@ -36,7 +36,16 @@ fn outside_the_partition_is_refused() {
     let (spmc, machine) = three();
     let mut system = System::new(&spmc, machine);
     system.online(0);
-    for entry in [0, 1 << 40, base(0) - 4, base(0) + 0x1_0000, base(1), base(0) + 1, base(0) + 2, base(0) | 1 << 63] {
+    for entry in [
+        0,
+        1 << 40,
+        base(0) - 4,
+        base(0) + 0x1_0000,
+        base(1),
+        base(0) + 1,
+        base(0) + 2,
+        base(0) | 1 << 63,
+    ] {
         system.smc_fails(0, &[SECONDARY_EP_REGISTER, entry], INVALID_PARAMETERS);
     }
 }
@@ -54,7 +63,9 @@ fn after_initialisation_is_denied() {
 
 #[test]
 fn of_a_migratable_partition_is_not_supported() {
-    let (spmc, machine) = Builder::new(2).partition_with("a", PartitionBuilder::migratable).build();
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", PartitionBuilder::migratable)
+        .build();
     let mut system = System::new(&spmc, machine);
     system.online(0);
     system.smc_fails(0, &[SECONDARY_EP_REGISTER, base(0)], NOT_SUPPORTED);

@@ -120,14 +120,18 @@ pub trait Moves {
 impl Moves for System<'_> {
     #[track_caller]
     fn ask(&mut self, pe: usize, to: u64) {
-        let Owner::Partition(id, _) = self.nwd(pe, &request(0, to)) else { panic!("{:x?}", self.regs(pe)) };
+        let Owner::Partition(id, _) = self.nwd(pe, &request(0, to)) else {
+            panic!("{:x?}", self.regs(pe))
+        };
         assert_eq!(u64::from(id), to);
         assert_eq!(self.regs(pe), request(0, to));
     }
 
     #[track_caller]
     fn forward(&mut self, pe: usize, from: u64, to: u64) {
-        let Owner::Partition(id, _) = self.smc(pe, &request(from, to)) else { panic!("{:x?}", self.regs(pe)) };
+        let Owner::Partition(id, _) = self.smc(pe, &request(from, to)) else {
+            panic!("{:x?}", self.regs(pe))
+        };
         assert_eq!(u64::from(id), to, "{:x?}", self.regs(pe));
         assert_eq!(self.regs(pe), request(from, to));
     }

@@ -30,9 +30,15 @@ fn auxiliary_control_register_reads_as_zero_and_ignores_writes() {
     system.load(0, &[9, 9, 9, 9]);
     let pc = system.ctx(0).pc;
     system.exit(0, synchronous(access(3, 0, 1, 0, 1, 2, true)));
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [9, 9, 0, 9, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [9, 9, 0, 9, 0, 0, 0, 0])
+    );
     system.exit(0, synchronous(access(3, 0, 1, 0, 1, 3, false)));
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [9, 9, 0, 9, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [9, 9, 0, 9, 0, 0, 0, 0])
+    );
     // xzr
     system.exit(0, synchronous(access(3, 0, 1, 0, 1, 31, true)));
     assert_eq!((system.owner(0), system.ctx(0).pc), (runs(A, 0), pc + 12));
@@ -47,7 +53,10 @@ fn cache_maintenance_by_set_and_way_does_nothing() {
     for crm in [6, 10, 14] {
         system.exit(0, synchronous(access(1, 0, 7, crm, 2, 0, false)));
     }
-    assert_eq!((system.owner(0), system.regs(0), system.ctx(0).pc), (runs(A, 0), request(0, A), pc + 12));
+    assert_eq!(
+        (system.owner(0), system.regs(0), system.ctx(0).pc),
+        (runs(A, 0), request(0, A), pc + 12)
+    );
 }
 
 #[test]
@@ -68,7 +77,10 @@ fn other_registers_are_undefined() {
         let pc = system.ctx(0).pc;
         system.machine.take_console();
         system.exit(0, synchronous(esr));
-        assert_eq!((system.owner(0), system.regs(0), system.ctx(0).pc), (runs(A, 0), request(0, A), 0x0e30_0a00));
+        assert_eq!(
+            (system.owner(0), system.regs(0), system.ctx(0).pc),
+            (runs(A, 0), request(0, A), 0x0e30_0a00)
+        );
         assert_eq!((system.el1(0).esr, system.el1(0).elr), (IL, pc));
         let console = system.machine.take_console();
         assert!(console.contains("of system register S"), "{console}");
@@ -81,9 +93,22 @@ fn unknown_calls_outside_ffa_are_answered_with_minus_one() {
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
     // SMCCC_VERSION, PSCI_VERSION, CPU_OFF, a SiP call, trusted OS calls, those beside FF-A's
-    for id in [0x8000_0000, 0x8400_0000, 0x8400_0002, 0xc200_0001, 0x3200_0000, 0xbf00_ff01, 0x8400_005f, 0x8400_00f0, 0] {
+    for id in [
+        0x8000_0000,
+        0x8400_0000,
+        0x8400_0002,
+        0xc200_0001,
+        0x3200_0000,
+        0xbf00_ff01,
+        0x8400_005f,
+        0x8400_00f0,
+        0,
+    ] {
         system.smc(0, &[id, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [u64::MAX, 1, 2, 3, 4, 5, 6, 7]));
+        assert_eq!(
+            (system.owner(0), system.regs(0)),
+            (runs(A, 0), [u64::MAX, 1, 2, 3, 4, 5, 6, 7])
+        );
         system.hvc(0, &[id]);
         assert_eq!(system.regs(0)[0], u64::MAX);
     }
@@ -94,7 +119,14 @@ fn unknown_calls_outside_ffa_are_answered_with_minus_one() {
 fn unknown_calls_of_ffa_are_not_supported() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
-    for id in [0x8400_006e, 0x8400_0091, 0x8400_00ef, 0xc400_0063, 0xc400_0069, 0xc400_008f] {
+    for id in [
+        0x8400_006e,
+        0x8400_0091,
+        0x8400_00ef,
+        0xc400_0063,
+        0xc400_0069,
+        0xc400_008f,
+    ] {
         system.nwd_fails(0, &[id], NOT_SUPPORTED);
     }
     // For the normal world, everything else is: EL3 takes any answer for an FF-A call's.
@@ -102,14 +134,24 @@ fn unknown_calls_of_ffa_are_not_supported() {
         system.nwd_fails(0, &[id], NOT_SUPPORTED);
     }
     system.ask(0, A);
-    for id in [0x8400_006e, 0x8400_0091, 0x8400_00ef, 0xc400_0063, 0xc400_0069, 0xc400_008f] {
+    for id in [
+        0x8400_006e,
+        0x8400_0091,
+        0x8400_00ef,
+        0xc400_0063,
+        0xc400_0069,
+        0xc400_008f,
+    ] {
         system.smc_fails(0, &[id], NOT_SUPPORTED);
     }
 }
 
 #[test]
 fn call_on_the_white_list_goes_to_el3_in_the_partitions_name() {
-    let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.smc(0xc200_0001)).partition("b").build();
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| a.smc(0xc200_0001))
+        .partition("b")
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
     let answer = core::array::from_fn(|n| 0x100 + n as u64);
@@ -141,7 +183,10 @@ fn permissive_white_list_does_not_let_ffa_through() {
     system.ask(0, A);
     system.smc(0, &[0xc200_0002]);
     assert_eq!(system.machine.pe(0).el3_calls.len(), 1);
-    for id in (0x8400_0060..0x8400_00f0).chain(0xc400_0060..0xc400_00f0).filter(|id| ![ABORT, 0xc400_0090].contains(id)) {
+    for id in (0x8400_0060..0x8400_00f0)
+        .chain(0xc400_0060..0xc400_00f0)
+        .filter(|id| ![ABORT, 0xc400_0090].contains(id))
+    {
         for hint in [0, 1 << 16] {
             if system.owner(0) == NWD {
                 system.nwd(0, &[RUN, target(A, 0)]);
@@ -161,8 +206,7 @@ fn nothing_of_another_is_in_any_result() {
             let (spmc, machine) = three();
             let mut system = System::booted(&spmc, machine);
             let marked = |owner| {
-                let mut registers: [u64; 18] =
-                    core::array::from_fn(|n| tantalum_core::machine::fake::taint(owner, n));
+                let mut registers: [u64; 18] = core::array::from_fn(|n| tantalum_core::machine::fake::taint(owner, n));
                 registers[0] = id;
                 registers
             };

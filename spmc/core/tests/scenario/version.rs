@@ -36,13 +36,24 @@ fn is_1_2_for_everybody_of_the_same_major_version() {
 
 #[test]
 fn older_one_takes_newer_calls_away() {
-    for (version, spm_id_get, regs) in [(0x1_0000, false, false), (0x1_0001, true, false), (0x1_0003, true, true)] {
+    for (version, spm_id_get, regs) in [
+        (0x1_0000, false, false),
+        (0x1_0001, true, false),
+        (0x1_0003, true, true),
+    ] {
         let (spmc, machine) = three();
         let mut system = System::new(&spmc, machine);
         system.online(0);
         system.smc(0, &[VERSION, version]);
         system.smc(0, &[SPM_ID_GET]);
-        assert_eq!(system.regs(0), if spm_id_get { success(SPMC) } else { error(NOT_SUPPORTED) });
+        assert_eq!(
+            system.regs(0),
+            if spm_id_get {
+                success(SPMC)
+            } else {
+                error(NOT_SUPPORTED)
+            }
+        );
         system.smc(0, &[PARTITION_INFO_GET_REGS]);
         assert_eq!(system.regs(0)[0], if regs { SUCCESS_64 } else { ERROR });
         system.smc(0, &[FEATURES, PARTITION_INFO_GET_REGS]);

@@ -9,7 +9,10 @@ fn to_the_normal_world_and_back() {
     system.ask(0, A);
     // w2 and w3: the time-out, which the SPMC passes on.
     system.smc(0, &[YIELD, 0, 0xdead_0000_0005, 0xdead_0000_0006]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [YIELD, target(A, 0), 5, 6, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [YIELD, target(A, 0), 5, 6, 0, 0, 0, 0])
+    );
     assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
     system.nwd(0, &[RUN, target(A, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
@@ -23,7 +26,10 @@ fn to_the_caller_and_back() {
     system.ask(0, A);
     system.forward(0, A, B);
     system.smc(0, &[YIELD]);
-    assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), [YIELD, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [YIELD, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     // It may ask another meanwhile, not b again.
     system.smc_fails(0, &request(A, B), BUSY);
     system.forward(0, A, C);
@@ -41,11 +47,17 @@ fn of_cycles_by_run() {
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &[RUN, target(A, 0)]);
     system.smc(0, &[YIELD]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [YIELD, target(A, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [YIELD, target(A, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.nwd(0, &[RUN, target(A, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
     system.smc(0, &[MSG_WAIT]);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(A, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, target(A, 0), 0, 0, 0, 0, 0, 0])
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@ use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
 use spin::mutex::TicketMutex;
 use tantalum_stage2::{
-    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership, Tables,
+    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
+    Tables,
 };
 use uuid::Uuid;
 
@@ -88,7 +89,10 @@ impl PartitionBuilder {
     /// Adds a service.
     #[must_use]
     pub fn service(mut self, uuid: u128, messaging: MessagingMethod) -> Self {
-        self.services.push(Service { uuid: Uuid::from_u128(uuid), messaging });
+        self.services.push(Service {
+            uuid: Uuid::from_u128(uuid),
+            messaging,
+        });
         self
     }
 
@@ -136,7 +140,10 @@ impl Builder {
     /// An SPMC on `pes` PEs, with no partition.
     #[must_use]
     pub fn new(pes: usize) -> Self {
-        Self { pes, partitions: Vec::new() }
+        Self {
+            pes,
+            partitions: Vec::new(),
+        }
     }
 
     /// UUID of the first service of the partition `id`.
@@ -190,13 +197,26 @@ impl Builder {
     pub fn build(self) -> (Spmc, FakeMachine) {
         let mut machine = FakeMachine::new(self.pes);
         let cpus = (0..self.pes).map(|index| Mpidr::from_register(index as u64)).collect();
-        let partitions =
-            self.partitions.iter().enumerate().map(|(index, p)| self.build_one(index, p, &mut machine)).collect();
+        let partitions = self
+            .partitions
+            .iter()
+            .enumerate()
+            .map(|(index, p)| self.build_one(index, p, &mut machine))
+            .collect();
         let memory = range(SPMC_BASE, 0x100);
         let declared = vec![
-            MemoryRange { kind: MemoryKind::Memory, range: range(SPMC_BASE, 0xf00) },
-            MemoryRange { kind: MemoryKind::NsMemory, range: range(0x4000_0000, 0x1000) },
-            MemoryRange { kind: MemoryKind::DeviceMemory, range: range(0x0904_0000, 1) },
+            MemoryRange {
+                kind: MemoryKind::Memory,
+                range: range(SPMC_BASE, 0xf00),
+            },
+            MemoryRange {
+                kind: MemoryKind::NsMemory,
+                range: range(0x4000_0000, 0x1000),
+            },
+            MemoryRange {
+                kind: MemoryKind::DeviceMemory,
+                range: range(0x0904_0000, 1),
+            },
         ];
         (Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39), machine)
     }
@@ -214,10 +234,17 @@ impl Builder {
         let memory = Self::memory(index);
         machine.memory.add(World::Secure, memory);
         let pages = IpaRange::new(Ipa(memory.base().as_u64()), memory.pages()).expect("small");
-        let attributes =
-            Attributes::new(MemoryType::NormalWriteBack, S2Access::ReadWrite, Execute::Always, Ownership::Owned);
+        let attributes = Attributes::new(
+            MemoryType::NormalWriteBack,
+            S2Access::ReadWrite,
+            Execute::Always,
+            Ownership::Owned,
+        );
         let output = OutputAddress(memory.base().as_u64());
-        tables.secure.map(machine, pages, output, attributes, Granule::Pages).expect("fake memory has no end");
+        tables
+            .secure
+            .map(machine, pages, output, attributes, Granule::Pages)
+            .expect("fake memory has no end");
         let mut regions = builder.regions.clone();
         regions.push(Region {
             name: "memory".into(),
@@ -226,7 +253,11 @@ impl Builder {
             access: Access::all(),
             device: false,
         });
-        let contexts = if builder.multiplicity == Multiplicity::Migratable { 1 } else { self.pes };
+        let contexts = if builder.multiplicity == Multiplicity::Migratable {
+            1
+        } else {
+            self.pes
+        };
         Partition::new(Config {
             id: self.id(index),
             name: builder.name.clone(),
@@ -245,7 +276,9 @@ impl Builder {
             smc_whitelist_permissive: builder.smc_whitelist_permissive,
             roots,
             tables,
-            slots: (0..contexts).map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))))).collect(),
+            slots: (0..contexts)
+                .map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0)))))
+                .collect(),
             version: builder.version,
         })
     }
@@ -254,14 +287,22 @@ impl Builder {
     #[must_use]
     pub fn buffers(index: usize) -> Buffers {
         let base = Self::memory(index).base().as_u64();
-        Buffers { world: World::Secure, rx: range(base + 0x8000, 1), tx: range(base + 0x9000, 1), rx_full: false }
+        Buffers {
+            world: World::Secure,
+            rx: range(base + 0x8000, 1),
+            tx: range(base + 0x9000, 1),
+            rx_full: false,
+        }
     }
 
     /// Memory of the partition that is added as number `index`, the first being 0.
     #[must_use]
     pub fn memory(index: usize) -> PageRange {
         let index = u64::try_from(index).expect("few partitions");
-        range(PARTITIONS_BASE.saturating_add(PARTITION_STRIDE.saturating_mul(index)), PARTITION_PAGES)
+        range(
+            PARTITIONS_BASE.saturating_add(PARTITION_STRIDE.saturating_mul(index)),
+            PARTITION_PAGES,
+        )
     }
 }
 

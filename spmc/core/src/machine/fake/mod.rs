@@ -70,7 +70,10 @@ impl ForeignMemory {
             return Err(MemoryFault { at });
         }
         let offset = usize::try_from(at.page_offset()).expect("small");
-        self.pages.get_mut(&page).map(|page| &mut page[offset]).ok_or(MemoryFault { at })
+        self.pages
+            .get_mut(&page)
+            .map(|page| &mut page[offset])
+            .ok_or(MemoryFault { at })
     }
 
     /// Reads, as the policy would.
@@ -163,7 +166,11 @@ fn poisoned_el1() -> El1Registers {
 }
 
 fn poisoned_simd() -> SimdRegisters {
-    SimdRegisters { v: [u128::from(POISON); 32], fpcr: POISON, fpsr: POISON }
+    SimdRegisters {
+        v: [u128::from(POISON); 32],
+        fpcr: POISON,
+        fpsr: POISON,
+    }
 }
 
 /// Some of the EL1 registers, enough to tell whether somebody has touched them.
@@ -190,9 +197,24 @@ impl FakeMachine {
     pub fn new(pes: usize) -> Self {
         let id_registers = CPU_MAX
             .iter()
-            .map(|&(crm, op2, value)| (SystemRegister { op0: 3, op1: 0, crn: 0, crm, op2 }, value))
+            .map(|&(crm, op2, value)| {
+                (
+                    SystemRegister {
+                        op0: 3,
+                        op1: 0,
+                        crn: 0,
+                        crm,
+                        op2,
+                    },
+                    value,
+                )
+            })
             .collect();
-        Self { pes: vec![FakePe::default(); pes], id_registers, ..Self::default() }
+        Self {
+            pes: vec![FakePe::default(); pes],
+            id_registers,
+            ..Self::default()
+        }
     }
 
     /// What PE `index` has of its own.
@@ -210,12 +232,21 @@ impl FakeMachine {
     pub fn enter(&mut self, context: &mut Context) {
         let pe = &mut self.pes[self.current];
         if let Some(live) = &pe.live {
-            assert_eq!(live.ticket, context.live, "another context is live on the PE and was not parked");
+            assert_eq!(
+                live.ticket, context.live,
+                "another context is live on the PE and was not parked"
+            );
             assert_poisoned(context);
             return;
         }
-        assert_eq!(context.live, 0, "the context is live on another PE, or was when it was moved");
-        assert_ne!(context.el1.vbar, POISON, "the context was taken away from a PE without being parked");
+        assert_eq!(
+            context.live, 0,
+            "the context is live on another PE, or was when it was moved"
+        );
+        assert_ne!(
+            context.el1.vbar, POISON,
+            "the context was taken away from a PE without being parked"
+        );
         assert_ne!(context.stage2.vmid, 0, "the context has a VMID");
         assert_eq!(context.pstate & 0x8, 0, "the context's PSTATE is of EL0 or EL1");
         self.tickets += 1;
@@ -229,7 +260,10 @@ impl FakeMachine {
 
     /// The current PE leaves for EL3.
     pub fn leave(&self) {
-        assert!(self.pes[self.current].live.is_none(), "a context is live while the PE leaves for the normal world");
+        assert!(
+            self.pes[self.current].live.is_none(),
+            "a context is live while the PE leaves for the normal world"
+        );
     }
 
     /// The current PE is turned off: whatever was live in it is lost.
@@ -245,9 +279,16 @@ impl FakeMachine {
 
 fn assert_poisoned(context: &mut Context) {
     for register in el1_fields(&mut context.el1) {
-        assert_eq!(*register, POISON, "an EL1 register was edited while the context was live");
+        assert_eq!(
+            *register, POISON,
+            "an EL1 register was edited while the context was live"
+        );
     }
-    assert_eq!(context.simd, poisoned_simd(), "SIMD registers were edited while the context was live");
+    assert_eq!(
+        context.simd,
+        poisoned_simd(),
+        "SIMD registers were edited while the context was live"
+    );
 }
 
 impl TableMemory for FakeMachine {
@@ -291,7 +332,9 @@ impl Machine for FakeMachine {
 
     fn zero(&mut self, world: World, range: PageRange) -> Result<(), MemoryFault> {
         let page = vec![0; usize::try_from(PAGE_SIZE).expect("small")];
-        range.page_addresses().try_for_each(|address| self.memory.write(world, address, &page))
+        range
+            .page_addresses()
+            .try_for_each(|address| self.memory.write(world, address, &page))
     }
 
     fn synchronise_code(&mut self, world: World, range: PageRange) {

@@ -24,5 +24,7 @@ pub fn what_is_wrong(registers: &SmcRegisters) -> Option<String> {
     let [x0, ..] = *registers;
     let same = registers.iter().zip(again).take(8).enumerate();
     let mut other = same.filter(|(n, (one, other))| *one != other && (*n == 0 || !FORGETS_ARGUMENTS.contains(&x0)));
-    other.next().map(|(n, _)| format!("{registers:x?} is {interface:x?}, whose x{n} is another"))
+    other
+        .next()
+        .map(|(n, _)| format!("{registers:x?} is {interface:x?}, whose x{n} is another"))
 }

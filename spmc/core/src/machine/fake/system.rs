@@ -7,7 +7,10 @@ use std::{boxed::Box, collections::BTreeMap};
 use crate::{
     abi,
     context::{Context, El1Registers},
-    machine::{SmcRegisters, fake::{FakeMachine, what_is_wrong}},
+    machine::{
+        SmcRegisters,
+        fake::{FakeMachine, what_is_wrong},
+    },
     spmc::{Action, Event, Exit, Pe, Spmc},
     vcpu::State,
 };
@@ -69,7 +72,16 @@ impl<'s> System<'s> {
     pub fn new(spmc: &'s Spmc, machine: FakeMachine) -> Self {
         let pes: Vec<_> = spmc.cpus().iter().filter_map(|cpu| spmc.pe(cpu.as_u64())).collect();
         let owners = vec![Owner::Off; pes.len()];
-        Self { spmc, machine, pes, owners, left: BTreeMap::new(), el3_calls: 0, steps: 0, checking: true }
+        Self {
+            spmc,
+            machine,
+            pes,
+            owners,
+            left: BTreeMap::new(),
+            el3_calls: 0,
+            steps: 0,
+            checking: true,
+        }
     }
 
     /// All PEs are on, one after the other, and all contexts have called FFA_MSG_WAIT.
@@ -117,7 +129,11 @@ impl<'s> System<'s> {
             let _ = write!(text, "{:?} {:?}", self.owners[pe.index().index()], pe.booting);
             for running in pe.chain.iter().chain(&pe.running) {
                 let masked = running.ctx.mask_ns_interrupts;
-                let _ = write!(text, "[{} {} {:?} {masked}]", running.partition.id, running.vcpu, running.model);
+                let _ = write!(
+                    text,
+                    "[{} {} {:?} {masked}]",
+                    running.partition.id, running.vcpu, running.model
+                );
             }
             text.push('\n');
         }
@@ -128,7 +144,9 @@ impl<'s> System<'s> {
                     State::Off(_) => write!(text, "[off]"),
                     State::Waiting(_) => write!(text, "[waiting]"),
                     State::OnPe(pe) => write!(text, "[on {pe}]"),
-                    State::Suspended { model, why, resumer, .. } => write!(text, "[{model:?} {why:?} {resumer:?}]"),
+                    State::Suspended {
+                        model, why, resumer, ..
+                    } => write!(text, "[{model:?} {why:?} {resumer:?}]"),
                     State::Stopped(_) => write!(text, "[stopped]"),
                 };
             }
@@ -165,7 +183,14 @@ impl<'s> System<'s> {
     /// An SMC by the context that runs on `pe`. What is left out of x0-x7 is 0, of x8-x30 the partition's taint.
     pub fn smc(&mut self, pe: usize, registers: &[u64]) -> Owner {
         self.load(pe, registers);
-        self.exit(pe, Exit::Synchronous { esr: 0x17 << 26 | 1 << 25, far: 0, hpfar: 0 })
+        self.exit(
+            pe,
+            Exit::Synchronous {
+                esr: 0x17 << 26 | 1 << 25,
+                far: 0,
+                hpfar: 0,
+            },
+        )
     }
 
     /// An HVC by the context that runs on `pe`.
@@ -173,18 +198,29 @@ impl<'s> System<'s> {
         self.load(pe, registers);
         let ctx = self.ctx(pe);
         ctx.pc = ctx.pc.wrapping_add(4);
-        self.exit(pe, Exit::Synchronous { esr: 0x16 << 26 | 1 << 25, far: 0, hpfar: 0 })
+        self.exit(
+            pe,
+            Exit::Synchronous {
+                esr: 0x16 << 26 | 1 << 25,
+                far: 0,
+                hpfar: 0,
+            },
+        )
     }
 
     /// Fills the registers of the context that runs on `pe`, as [`System::smc`] does.
     pub fn load(&mut self, pe: usize, registers: &[u64]) {
-        let Owner::Partition(id, _) = self.owner(pe) else { panic!("no partition runs on PE {pe}") };
+        let Owner::Partition(id, _) = self.owner(pe) else {
+            panic!("no partition runs on PE {pe}")
+        };
         fill(&mut self.ctx(pe).x, registers, id);
     }
 
     /// The context that runs on `pe` stops running.
     pub fn exit(&mut self, pe: usize, exit: Exit) -> Owner {
-        let Owner::Partition(id, vcpu) = self.owner(pe) else { panic!("no partition runs on PE {pe}") };
+        let Owner::Partition(id, vcpu) = self.owner(pe) else {
+            panic!("no partition runs on PE {pe}")
+        };
         let x = self.ctx(pe).x;
         self.left.insert((id, vcpu), Box::new(x));
         if let Exit::Synchronous { esr, .. } = exit
@@ -268,7 +304,10 @@ impl<'s> System<'s> {
         let Owner::Partition(id, vcpu) = self.owners[pe] else {
             for (n, value) in policy.normal_world.iter().enumerate() {
                 let owner = taint_owner(*value);
-                assert!(owner.is_none_or(|owner| owner == 0), "the normal world sees x{n} {value:#x}");
+                assert!(
+                    owner.is_none_or(|owner| owner == 0),
+                    "the normal world sees x{n} {value:#x}"
+                );
             }
             if let Some(wrong) = what_is_wrong(&policy.normal_world) {
                 panic!("{wrong}");
@@ -278,19 +317,36 @@ impl<'s> System<'s> {
         let x = &policy.running.as_ref().expect("a context runs").ctx.x;
         for (n, value) in x.iter().enumerate() {
             let owner = taint_owner(*value);
-            assert!(owner.is_none_or(|owner| u16::from(owner) == id & 0xff), "{id:#x} sees x{n} {value:#x}");
+            assert!(
+                owner.is_none_or(|owner| u16::from(owner) == id & 0xff),
+                "{id:#x} sees x{n} {value:#x}"
+            );
         }
         let called_el3 = self.machine.pe(pe).el3_calls.len() != self.el3_calls;
-        let Some(left) = self.left.get(&(id, vcpu)).filter(|_| !called_el3) else { return };
+        let Some(left) = self.left.get(&(id, vcpu)).filter(|_| !called_el3) else {
+            return;
+        };
         if x[18..].iter().all(|x| *x == 0) {
             // started afresh
             self.left.remove(&(id, vcpu));
             return;
         }
-        assert_eq!(x[18..], left[18..], "{id:#x} finds other values in x18-x30 than it left");
-        let wide = [abi::FFA_SUCCESS_64, abi::Form::Direct2.request_id(), abi::Form::Direct2.response_id()];
+        assert_eq!(
+            x[18..],
+            left[18..],
+            "{id:#x} finds other values in x18-x30 than it left"
+        );
+        let wide = [
+            abi::FFA_SUCCESS_64,
+            abi::Form::Direct2.request_id(),
+            abi::Form::Direct2.response_id(),
+        ];
         if !wide.contains(&x[0]) {
-            assert_eq!(x[8..18], left[8..18], "{id:#x} finds other values in x8-x17 than it left");
+            assert_eq!(
+                x[8..18],
+                left[8..18],
+                "{id:#x} finds other values in x8-x17 than it left"
+            );
         }
     }
 }
