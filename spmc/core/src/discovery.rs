@@ -4,7 +4,8 @@ use arm_ffa::FuncId;
 use uuid::Uuid;
 
 use crate::{
-    abi::{self, FfaError, SPMC_VERSION, low},
+    abi::{self, FfaError, SPMC_VERSION, V1_1, V1_2, Version, low},
+    logical::Logical,
     machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
     manifest::partition::{MessagingMethod, VmAvailability},
     messaging::uuid_from_registers,
@@ -125,20 +126,26 @@ impl Spmc {
 
     /// Descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers each.
     pub(crate) fn descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> impl Iterator<Item = [u64; 3]> {
-        self.partitions
-            .iter()
+        let visible = visible_properties(instance, self.version_of(instance));
+        let own = self
+            .partitions_by_id()
             .filter(|partition| !partition.is_stopped())
             .flat_map(|partition| partition.services.iter().map(move |service| (partition, service)))
-            .filter(move |(_, service)| uuid.is_nil() || service.uuid == uuid)
-            .map(move |(partition, service)| {
-                let contexts = u64::try_from(partition.slots.len()).unwrap_or(u64::MAX) & 0xffff;
-                let properties = properties(instance, partition, service.messaging);
-                let first =
-                    u64::from(partition.id.as_u16()) | (contexts << 16) | (u64::from(properties) << 32);
+            .map(move |(partition, service)| Logical {
+                id: partition.endpoint(),
+                contexts: u16::try_from(partition.slots.len()).unwrap_or(u16::MAX),
+                properties: properties(partition, service.messaging),
+                uuid: service.uuid,
+            });
+        own.chain(self.logical.iter().copied()).filter(move |listed| uuid.is_nil() || listed.uuid == uuid).map(
+            move |listed| {
+                let properties = u64::from(listed.properties & visible) << 32;
+                let first = u64::from(listed.id.as_u16()) | (u64::from(listed.contexts) << 16) | properties;
                 // Asked by UUID, the UUID field is reserved: it is what the caller has asked for.
-                let (low, high) = if uuid.is_nil() { uuid_to_registers(service.uuid) } else { (0, 0) };
+                let (low, high) = if uuid.is_nil() { uuid_to_registers(listed.uuid) } else { (0, 0) };
                 [first, low, high]
-            })
+            },
+        )
     }
 }
 
@@ -151,35 +158,54 @@ fn uuid_to_registers(uuid: Uuid) -> (u64, u64) {
     (half(value), half(value >> 64))
 }
 
-/// Partition properties, as this caller may use them (FF-A 1.2, table "Partition information descriptor").
-fn properties(instance: Instance<'_>, partition: &Partition, messaging: MessagingMethod) -> u32 {
-    const RECEIVES_REQ: u32 = 1 << 0;
-    const SENDS_REQ: u32 = 1 << 1;
-    const INDIRECT: u32 = 1 << 2;
-    const NOTIFICATIONS: u32 = 1 << 3;
-    const VM_CREATED: u32 = 1 << 6;
-    const VM_DESTROYED: u32 = 1 << 7;
-    const AARCH64: u32 = 1 << 8;
-    const RECEIVES_REQ2: u32 = 1 << 9;
-    const SENDS_REQ2: u32 = 1 << 10;
+// Partition properties (FF-A 1.2, table "Partition information descriptor").
+const RECEIVES_REQ: u32 = 1 << 0;
+const SENDS_REQ: u32 = 1 << 1;
+const INDIRECT: u32 = 1 << 2;
+const NOTIFICATIONS: u32 = 1 << 3;
+const VM_CREATED: u32 = 1 << 6;
+const VM_DESTROYED: u32 = 1 << 7;
+const AARCH64: u32 = 1 << 8;
+const RECEIVES_REQ2: u32 = 1 << 9;
+const SENDS_REQ2: u32 = 1 << 10;
+/// Properties that FF-A 1.0 has; the others are reserved there.
+const PROPERTIES_1_0: u32 = 0x7;
+/// Properties that FF-A 1.1 has.
+const PROPERTIES_1_1: u32 = 0x1ff;
+
+/// Properties that mean something to a caller.
+fn visible_properties(instance: Instance<'_>, version: Version) -> u32 {
+    let of_version = match version {
+        version if version < V1_1 => PROPERTIES_1_0,
+        version if version < V1_2 => PROPERTIES_1_1,
+        _ => u32::MAX,
+    };
+    of_version
+        & match instance {
+            // Partitions send requests to partitions only.
+            Instance::NormalWorld => !(SENDS_REQ | SENDS_REQ2),
+            // Only the hypervisor has messages about VMs to send.
+            Instance::Partition(_) => !(VM_CREATED | VM_DESTROYED),
+        }
+}
+
+/// All properties of a partition.
+fn properties(partition: &Partition, messaging: MessagingMethod) -> u32 {
     let mut bits = AARCH64;
     let mut set = |condition: bool, bit: u32| {
         if condition {
             bits |= bit;
         }
     };
-    let to_partition = matches!(instance, Instance::Partition(_));
     set(messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE), RECEIVES_REQ);
-    // Partitions send requests to partitions only.
-    set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ_SEND), SENDS_REQ);
+    set(messaging.contains(MessagingMethod::DIRECT_REQ_SEND), SENDS_REQ);
     set(messaging.contains(MessagingMethod::INDIRECT), INDIRECT);
     set(partition.notifications.is_some(), NOTIFICATIONS);
-    // Only the hypervisor has these to tell.
-    set(!to_partition && partition.vm_availability.contains(VmAvailability::CREATED), VM_CREATED);
-    set(!to_partition && partition.vm_availability.contains(VmAvailability::DESTROYED), VM_DESTROYED);
+    set(partition.vm_availability.contains(VmAvailability::CREATED), VM_CREATED);
+    set(partition.vm_availability.contains(VmAvailability::DESTROYED), VM_DESTROYED);
     if partition.is_v1_2() {
         set(messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE), RECEIVES_REQ2);
-        set(to_partition && messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
+        set(messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
     }
     bits
 }

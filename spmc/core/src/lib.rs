@@ -24,6 +24,7 @@ pub mod id_registers;
 pub mod indirect;
 pub mod invariants;
 pub mod lifecycle;
+pub mod logical;
 pub mod machine;
 pub mod mailbox;
 pub mod manifest;

@@ -11,6 +11,7 @@ use crate::{
     context::Context,
     discovery::Instance,
     id::{EndpointId, PeIndex, VcpuIndex},
+    logical::Logical,
     machine::{Machine, SmcRegisters},
     mailbox::{Mailbox, VmMailboxes},
     manifest::spmc::{MemoryRange, Mpidr},
@@ -130,6 +131,8 @@ pub struct Spmc {
     pub(crate) partitions: Box<[Partition]>,
     /// Index into `partitions` by endpoint id less 0x8000.
     by_id: Box<[Option<u16>]>,
+    /// EL3's logical partitions, in ascending order of ids.
+    pub(crate) logical: Box<[Logical]>,
     pub(crate) memory: PageRange,
     pub(crate) declared: Box<[MemoryRange]>,
     ipa_size: IpaSize,
@@ -159,6 +162,7 @@ impl Spmc {
             cpus: cpus.into_boxed_slice(),
             partitions: partitions.into_boxed_slice(),
             by_id,
+            logical: Box::default(),
             memory,
             declared: declared.into_boxed_slice(),
             ipa_size,
@@ -169,6 +173,13 @@ impl Spmc {
             normal_world_version_locked: AtomicBool::new(false),
             booted: AtomicBool::new(false),
         }
+    }
+
+    /// The same, knowing of EL3's logical partitions.
+    #[must_use]
+    pub fn with_logical_partitions(mut self, logical: Vec<Logical>) -> Self {
+        self.logical = logical.into_boxed_slice();
+        self
     }
 
     /// Affinities of the PEs that the SPMC manifest names; a PE's place here is its index.
@@ -228,6 +239,11 @@ impl Spmc {
         }
         let index = (*self.by_id.get(usize::from(id.as_u16() & 0x7fff))?)?;
         self.partitions.get(usize::from(index))
+    }
+
+    /// The partitions, by ascending id.
+    pub(crate) fn partitions_by_id(&self) -> impl Iterator<Item = &Partition> {
+        self.by_id.iter().flatten().filter_map(|index| self.partitions.get(usize::from(*index)))
     }
 
     /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.

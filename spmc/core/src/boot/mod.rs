@@ -90,7 +90,8 @@ pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spm
     let partitions: Vec<Partition> =
         accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, &mut report)).collect();
     print(machine, &report);
-    Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size))
+    let logical = crate::logical::ask(machine);
+    Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size).with_logical_partitions(logical))
 }
 
 /// Affinities in ascending order: a PE's place is its linear index, as TF-A numbers PEs.

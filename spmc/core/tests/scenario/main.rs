@@ -17,6 +17,7 @@ mod id_get;
 mod id_registers;
 mod indirect;
 mod interrupt;
+mod logical;
 mod manifests;
 mod msg_wait;
 mod partition_info_get_regs;

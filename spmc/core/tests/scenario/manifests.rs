@@ -71,7 +71,7 @@ fn range(base: u64, pages: u64) -> PageRange {
 }
 
 /// A machine into whose memory BL2 has loaded the demonstration's packages.
-fn loaded() -> FakeMachine {
+pub fn loaded() -> FakeMachine {
     let mut machine = FakeMachine::new(4);
     for (name, base) in [("echo", 0x0e20_0000), ("forward", 0x0e30_0000), ("attack", 0x0e40_0000)] {
         machine.memory.add(World::Secure, range(base, 0x100));
@@ -84,7 +84,7 @@ fn loaded() -> FakeMachine {
     machine
 }
 
-fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Result<Spmc, BootError> {
+pub fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Result<Spmc, BootError> {
     static MANIFEST: LazyLock<Vec<u8>> = LazyLock::new(|| compile("qemu/demo/spmc.dts"));
     let manifest = &*MANIFEST;
     let config = BootConfig {
@@ -97,7 +97,7 @@ fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Resul
     boot::start(&config, machine)
 }
 
-const HEAP: usize = 1 << 20;
+pub const HEAP: usize = 1 << 20;
 
 #[test]
 fn demonstration_boots_and_talks() {
