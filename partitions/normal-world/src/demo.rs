@@ -125,8 +125,8 @@ fn stray_accesses(world: &World) -> Outcome {
         (0x0900_0000, "the normal world's UART"),
         (0x0800_0000, "the interrupt controller"),
     ];
-    for (address, what) in targets {
-        for access in [Command::Read32, Command::Write32] {
+    for access in [Command::Read32, Command::Write32] {
+        for (address, what) in targets {
             let words = ask(attack, access.words(&[address, 0xbad]))?;
             let Some(Probe::Faulted { esr, far, .. }) = Probe::from_words(&words) else {
                 fail!("{access:?} at {address:#x} ({what}) was not stopped: {words:x?}");

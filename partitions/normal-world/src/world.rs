@@ -44,6 +44,17 @@ impl World {
                 Err(error) => println!("tantalum: the list of partitions ends early: {error}"),
             }
         }
+        // The SPMC's manifest may name fewer cores than there are: a call from one of the others reaches nobody.
+        let known = world
+            .partitions()
+            .iter()
+            .flatten()
+            .map(|partition| usize::from(partition.contexts))
+            .max();
+        if let Some(known) = known.filter(|known| (2..cores).contains(known)) {
+            println!("tantalum: the secure world knows {known} of {cores} cores, the others are left alone");
+            world.cores = known;
+        }
         world
     }
 

@@ -39,7 +39,7 @@ fn read(registers: &[Register]) -> [u64; 40] {
 }
 
 /// Runs `body` with patterns in the registers; they must be there afterwards.
-fn kept(seed: u64, body: impl FnOnce() -> Outcome) -> Outcome {
+pub fn kept(seed: u64, body: impl FnOnce() -> Outcome) -> Outcome {
     let original = read(NORMAL_WORLD);
     let before = fill(NORMAL_WORLD, seed);
     let outcome = body();

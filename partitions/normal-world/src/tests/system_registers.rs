@@ -11,7 +11,7 @@ use tantalum_partition::{
     },
 };
 
-use super::tests;
+use super::{registers::kept, tests};
 use crate::{
     report::{Outcome, check, expect_eq},
     talk::{ask, expect_alive},
@@ -94,18 +94,21 @@ fn is_right(rule: Rule, faulted: u64, esr: u64) -> bool {
     }
 }
 
-/// Tries all targets of a group, and checks that the normal world's interrupts still work.
+/// Tries all targets of a group, and checks that the normal world's registers are as they were and its interrupts still work.
 fn try_group(world: &World, group: usize) -> Outcome {
     let attack = world.need(ATTACK)?;
     let (mask, running) = (gic::priority_mask(), gic::running_priority());
     let first: usize = sysreg::GROUPS[..group].iter().map(|(_, targets)| targets.len()).sum();
     let (_, targets) = sysreg::GROUPS[group];
     let mut wrong = 0;
-    for (offset, target) in targets.iter().enumerate() {
-        let answer = ask(attack, Command::SystemRegister.words(&[(first + offset) as u64]))?;
-        expect_eq!(answer[0], DONE, "the first word of the answer for {}", target.name);
-        wrong += u32::from(!check(target, &answer));
-    }
+    kept(group as u64 + 0x77, || {
+        for (offset, target) in targets.iter().enumerate() {
+            let answer = ask(attack, Command::SystemRegister.words(&[(first + offset) as u64]))?;
+            expect_eq!(answer[0], DONE, "the first word of the answer for {}", target.name);
+            wrong += u32::from(!check(target, &answer));
+        }
+        Ok(())
+    })?;
     expect_eq!(
         wrong,
         0,

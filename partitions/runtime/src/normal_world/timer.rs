@@ -11,7 +11,12 @@ pub const INTERRUPT: u32 = 26;
 
 /// Has the interrupt come in `milliseconds`; returns what the counter will be then.
 pub fn start(milliseconds: u64) -> u64 {
-    let deadline = arch::counter() + arch::ticks(milliseconds);
+    start_in(arch::ticks(milliseconds))
+}
+
+/// Has the interrupt come in so many ticks of the counter; returns what the counter will be then.
+pub fn start_in(ticks: u64) -> u64 {
+    let deadline = arch::counter() + ticks;
     // SAFETY: the timer of this exception level; its interrupt is masked at the processor and only polled.
     unsafe {
         asm!("msr cnthp_cval_el2, {}", "msr cnthp_ctl_el2, {}", "isb", in(reg) deadline, in(reg) 1_u64,

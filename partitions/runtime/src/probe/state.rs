@@ -101,6 +101,8 @@ pub static NORMAL_WORLD: &[Register] = registers! {
     "cntkctl_el1": 0x3ff,
     "cntv_cval_el0": 0x7fff_ffff_ffff_ffff,
     "cntv_ctl_el0": 0x2,
+    "cntp_cval_el0": 0x7fff_ffff_ffff_ffff,
+    "cntp_ctl_el0": 0x2,
     "csselr_el1": 0xf,
     "mdscr_el1": 0x1000,
     "pmccfiltr_el0": 0xfc00_0000,
