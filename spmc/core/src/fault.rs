@@ -29,19 +29,32 @@ const FSC_EXTERNAL_ON_WALK: u64 = 0x14;
 const ISS_WNR: u64 = 1 << 6;
 const ISS_FNV: u64 = 1 << 10;
 
+/// Offset within a vector table.
+const TABLE_MASK: u64 = 0x7ff;
 /// Bytes of one entry of the vector table.
 const VECTOR_BYTES: u64 = 0x80;
-/// Faults in a row at one instruction, at one address or without a return from the handler, after which a context does not go on any more.
+/// Faults in a row that are no progress, after which a context does not go on any more.
 const MAX_REPEATS: u32 = 64;
+
+/// What tells one fault from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Fault {
+    /// Program counter.
+    pc: u64,
+    /// Virtual address.
+    address: u64,
+    /// Stack pointer of EL1.
+    sp: u64,
+}
 
 /// Faults that were delivered to a context since it was last given the PE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultHistory {
     /// The vector entry that was last entered, 0 for none.
     vector: u64,
-    /// Program counter and address of the last fault.
-    last: (u64, u64),
-    /// How often the instruction has faulted in a row, at that address or without a return from the handler.
+    /// The last fault.
+    last: Fault,
+    /// How often it came in a row without progress.
     repeats: u32,
 }
 
@@ -75,21 +88,24 @@ impl FaultHistory {
             Exception::Undefined => 0,
             Exception::Abort(_, far) => far,
         };
-        if self.vector != 0 && ctx.pc.wrapping_sub(self.vector) < VECTOR_BYTES {
+        let vector = vector_entry(ctx);
+        let same_table = self.vector & !TABLE_MASK == vector & !TABLE_MASK;
+        if self.vector != 0 && same_table && ctx.pc.wrapping_sub(self.vector) < VECTOR_BYTES {
             return Err(Undeliverable::FaultInVector);
         }
-        let vector = vector_entry(ctx);
         if ctx.el1.vbar == 0 && ctx.el1.sctlr & SCTLR_M == 0 {
             return Err(Undeliverable::NoVectors);
         }
-        // A handler that itself faults, again and again, has not returned since: ELR_EL1 is still what it was given.
-        let (pc, at) = self.last;
-        let again = pc == ctx.pc && (at == address || ctx.el1.elr == pc);
-        let repeats = if again { self.repeats.saturating_add(1) } else { 1 };
+        let this = Fault { pc: ctx.pc, address, sp: ctx.el1.sp_el1 };
+        // ELR_EL1 tells that the handler has returned to the instruction, or not at all. In the first case another address
+        // is progress; in the second it is the handler that faults, further down a stack that is not there.
+        let again = this.pc == self.last.pc && ctx.el1.elr == this.pc;
+        let stuck = again && (this.address == self.last.address || this.sp != self.last.sp);
+        let repeats = if stuck { self.repeats.saturating_add(1) } else { 1 };
         if repeats > MAX_REPEATS {
             return Err(Undeliverable::Livelock);
         }
-        *self = Self { vector, last: (ctx.pc, address), repeats };
+        *self = Self { vector, last: this, repeats };
         enter(ctx, exception, vector);
         Ok(())
     }
@@ -110,7 +126,7 @@ fn vector_entry(ctx: &Context) -> u64 {
             _ => 0x400,
         }
     };
-    (ctx.el1.vbar & !0x7ff).wrapping_add(offset)
+    (ctx.el1.vbar & !TABLE_MASK).wrapping_add(offset)
 }
 
 fn syndrome(ctx: &Context, exception: Exception) -> u64 {

@@ -300,6 +300,19 @@ fn in_its_own_vector_stops_the_partition() {
 }
 
 #[test]
+fn where_its_vector_was_before_is_taken() {
+    // It has moved its vectors, and something else is now where they were.
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    running(&mut system);
+    system.exit(0, fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000));
+    system.el1(0).vbar = VBAR + 0x8000;
+    system.ctx(0).pc = VBAR + 0x210;
+    system.exit(0, fault(DATA_ABORT | TRANSLATION, 0x2000, 0x2000));
+    assert_eq!((system.owner(0), system.ctx(0).pc), (runs(A, 0), VBAR + 0x8200));
+}
+
+#[test]
 fn without_end_stops_the_partition() {
     // The handler returns to the instruction that faults.
     let (spmc, machine) = three();
@@ -329,6 +342,7 @@ fn in_its_handler_without_end_stops_the_partition() {
         system.exit(0, fault(DATA_ABORT | TRANSLATION | WRITE, stack, stack));
         assert_eq!(system.owner(0), runs(A, 0));
         stack -= 0x100;
+        system.el1(0).sp_el1 = stack;
         system.ctx(0).pc = PC + 0x400;
     }
     is_stopped(
@@ -349,6 +363,34 @@ fn at_many_addresses_is_survived() {
         system.exit(0, fault(DATA_ABORT | TRANSLATION, n << 12, n << 12));
         assert_eq!(system.owner(0), runs(A, 0));
         system.el1(0).elr = PC + 4;
+    }
+    system.respond(0, A, B);
+}
+
+#[test]
+fn that_the_handler_gets_out_of_is_survived_any_number_of_times() {
+    // One address or one undefined instruction is tried again and again, and skipped.
+    for exit in [fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000), synchronous(0x07 << 26 | IL)] {
+        let (spmc, machine) = three();
+        let mut system = System::booted(&spmc, machine);
+        running(&mut system);
+        for _ in 0..1000 {
+            system.ctx(0).pc = PC;
+            system.exit(0, exit);
+            assert_eq!(system.owner(0), runs(A, 0));
+            system.el1(0).elr = PC + 4;
+        }
+        system.respond(0, A, B);
+    }
+    // One instruction goes through many pages, each of which the handler gets before it returns to the instruction.
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    running(&mut system);
+    for n in 0..1000 {
+        system.ctx(0).pc = PC;
+        system.exit(0, fault(DATA_ABORT | TRANSLATION, n << 12, n << 12));
+        assert_eq!(system.owner(0), runs(A, 0));
+        assert_eq!(system.el1(0).elr, PC);
     }
     system.respond(0, A, B);
 }
