@@ -37,7 +37,9 @@ impl Spmc {
         if form == Form::Direct2 && self.normal_world_version() < V1_2 && !route.source.is_secure() {
             return refuse(pe, FfaError::NotSupported);
         }
-        self.lock_normal_world_version();
+        if !route.source.is_secure() {
+            self.lock_normal_world_version();
+        }
         match self.start_request(pe.index, &pe.chain, route, form, &pe.normal_world, false) {
             Ok(running) => {
                 pe.running = Some(running);

@@ -168,3 +168,14 @@ fn of_the_normal_world_stays_once_it_has_sent_a_request() {
     system.respond(0, A, 0);
     assert_eq!(system.negotiate(0, 0x1_0001), 0xffff_ffff);
 }
+
+#[test]
+fn of_the_normal_world_is_not_locked_by_el3() {
+    // EL3's logical partitions may send messages before the normal world has said anything.
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    system.nwd(0, &request(0xffc0, A));
+    system.respond(0, A, 0xffc0);
+    assert_eq!(system.negotiate(0, 0x1_0000), V1_2);
+    system.nwd_fails(0, &[SPM_ID_GET], NOT_SUPPORTED);
+}
