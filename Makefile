@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build run test check bench clean distclean
+.PHONY: help setup build run test check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ check: setup ## format, lints, documentation, rules of the workspace
 
 bench: setup ## measure, compare, write target/bench.json
 	@scripts/bench.sh
+
+fuzz: setup ## fuzz each target of spmc/fuzz for FUZZ_SECONDS (60)
+	@scripts/fuzz.sh
 
 clean: ## remove what was built here
 	cargo clean

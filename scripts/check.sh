@@ -65,7 +65,7 @@ check_no_unsafe_in_policy() {
     return "$bad"
 }
 
-check_lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
+check_lock_file() { fetch_crates --locked; }
 
 check_packing() { python3 "$SCRIPTS/test_pack.py" --quiet; }
 

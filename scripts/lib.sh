@@ -115,6 +115,15 @@ publish() {
     mv -T "$1" "$2"
 }
 
+# ---- Crates ----
+
+# fetch_crates [CARGO ARGUMENT]...: all that any build or test of the workspace needs, on this host and for the target.
+fetch_crates() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo fetch --quiet --manifest-path "$ROOT/Cargo.toml" --target "$RUST_TARGET" --target "$host" "$@"
+}
+
 # ---- Versions ----
 
 # qemu_version PROGRAM: empty when it is no QEMU that starts.

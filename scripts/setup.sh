@@ -155,10 +155,7 @@ get_host_compiler() {
 
 # Those of the tests too, so that whatever is called next works without a network.
 get_crates() {
-    local host
-    host=$(rustc -vV | sed -n 's/^host: //p')
-    cargo fetch --quiet --manifest-path "$ROOT/Cargo.toml" --target "$RUST_TARGET" --target "$host" ||
-        die "The crates that Tantalum depends on could not be fetched." "$NETWORK_HINT"
+    fetch_crates || die "The crates that Tantalum depends on could not be fetched." "$NETWORK_HINT"
 }
 
 # ---- All of it ----
