@@ -121,7 +121,7 @@ publish() {
 fetch_crates() {
     local host
     host=$(rustc -vV | sed -n 's/^host: //p')
-    cargo fetch --quiet --manifest-path "$ROOT/Cargo.toml" --target "$RUST_TARGET" --target "$host" "$@"
+    cargo fetch --manifest-path "$ROOT/Cargo.toml" --target "$RUST_TARGET" --target "$host" "$@"
 }
 
 # ---- Versions ----

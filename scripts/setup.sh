@@ -155,7 +155,7 @@ get_host_compiler() {
 
 # Those of the tests too, so that whatever is called next works without a network.
 get_crates() {
-    fetch_crates || die "The crates that Tantalum depends on could not be fetched." "$NETWORK_HINT"
+    fetch_crates --quiet || die "The crates that Tantalum depends on could not be fetched." "$NETWORK_HINT"
 }
 
 # ---- All of it ----
