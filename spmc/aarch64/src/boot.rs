@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "sets the vectors, and takes what the entry code hands over")]
 
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::{cell::UnsafeCell, fmt};
+use core::{cell::UnsafeCell, fmt, sync::atomic::Ordering};
 
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
@@ -275,6 +275,7 @@ fn register_secondary_entry() {
 
 /// Says what the SPMC takes, in time and memory, when it is about to tell EL3 that it is ready.
 pub fn report(entered_at: u64) {
+    panic::READY.store(true, Ordering::Relaxed);
     let ticks = sysreg::cntpct_el0::read().wrapping_sub(entered_at);
     let usage = pages::usage();
     #[cfg(feature = "selftest")]
@@ -300,7 +301,7 @@ pub unsafe extern "C" fn secondary(processor: *mut Processor) -> ! {
     let features = Features::detect();
     if features != processor.core.features {
         say!(
-            "PE {} has other features than the boot PE: it stays off",
+            "PE {} has other features than the boot PE: it gets no service",
             processor.core.index
         );
         panic::fail(el3::code::INVALID_PARAMETERS);

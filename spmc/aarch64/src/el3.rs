@@ -10,6 +10,12 @@ pub const FFA_SUCCESS: u64 = 0x8400_0061;
 pub const FFA_SUCCESS_64: u64 = 0xc400_0061;
 /// `FFA_INTERRUPT`.
 pub const FFA_INTERRUPT: u64 = 0x8400_0062;
+/// `FFA_YIELD`.
+pub const FFA_YIELD: u64 = 0x8400_006c;
+/// `FFA_MSG_SEND_DIRECT_REQ` with 32-bit registers.
+pub const FFA_MSG_SEND_DIRECT_REQ: u64 = 0x8400_006f;
+/// `FFA_MSG_SEND_DIRECT_RESP` with 32-bit registers.
+pub const FFA_MSG_SEND_DIRECT_RESP: u64 = 0x8400_0070;
 /// `FFA_NORMAL_WORLD_RESUME`.
 pub const FFA_NORMAL_WORLD_RESUME: u64 = 0x8400_007c;
 /// `FFA_SECONDARY_EP_REGISTER`.

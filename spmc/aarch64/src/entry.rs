@@ -12,7 +12,7 @@ use core::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::{layout, sysreg};
+use crate::{el3, layout, sysreg};
 
 /// What turns the MMU on, for [`TRANSLATION`].
 #[repr(C)]
@@ -73,11 +73,6 @@ pub static EARLY_UART: AtomicU64 = AtomicU64::new(0);
 
 /// Affinity fields of `MPIDR_EL1`.
 pub const AFFINITY: u64 = 0xff_00ff_ffff;
-
-/// `FFA_ERROR`.
-const FFA_ERROR: u64 = 0x8400_0060;
-/// The FF-A code for a PE that the manifest does not have: `INVALID_PARAMETERS`, as 32 bits.
-const INVALID_PARAMETERS: u64 = 0xffff_fffe;
 
 global_asm!(
     r#"
@@ -170,6 +165,9 @@ _start:
     add     x10, x10, :lo12:{secondaries}
     ldr     x11, [x10, #{first}]
     ldr     x12, [x10, #{count}]
+    adr     x14, 51f
+    cbz     x12, 40f
+    adr     x14, 50f
 30: cbz     x12, 40f
     ldr     x13, [x11, #{affinity}]
     cmp     x13, x9
@@ -189,11 +187,10 @@ _start:
     mov     x0, x20
     b       {secondary_main}
 
-// No such PE in the manifest: say so, and fail.
+// No such PE in the manifest, or no SPMC: say so (x14), and fail.
 40: adrp    x13, {early_uart}
     ldr     x13, [x13, :lo12:{early_uart}]
     cbz     x13, 44f
-    adr     x14, 50f
 41: ldrb    w15, [x14], #1
     cbz     w15, 44f
     mov     w16, #0x10000
@@ -211,11 +208,29 @@ _start:
     mov     x5, #0
     mov     x6, #0
     mov     x7, #0
-    smc     #0
-45: wfi
+45: smc     #0
+    // Whatever the normal world asks for on this PE has the same answer. EL3's own requests (the PE goes off) need a
+    // response, of function 2, or 9 for "not supported" to function 8, a version.
+    ldr     x9, ={request}
+    cmp     w0, w9
+    b.ne    44b
+    lsr     w9, w1, #16
+    mov     w10, #0xffff
+    cmp     w9, w10
+    b.ne    44b
+    ror     w1, w1, #16
+    and     w9, w2, #0xff
+    mov     w10, #9
+    mov     w11, #2
+    cmp     w9, #8
+    csel    w2, w10, w11, eq
+    orr     w2, w2, #0x80000000
+    csetm   w3, eq
+    ldr     x0, ={response}
     b       45b
 .ltorg
-50: .asciz  "\r\ntantalum: a PE has entered that the SPMC manifest's /cpus does not name: it stays off\r\n"
+50: .asciz  "\r\ntantalum: a PE has entered that the SPMC manifest's /cpus does not name: it gets no service\r\n"
+51: .asciz  "\r\ntantalum: a PE has entered, but the SPMC has not booted: it gets no service\r\n"
 .balign 4
 .popsection
 "#,
@@ -236,8 +251,10 @@ _start:
     secondary = sym secondary_entry,
     secondary_main = sym crate::boot::secondary,
     early_uart = sym EARLY_UART,
-    ffa_error = const FFA_ERROR,
-    code = const INVALID_PARAMETERS,
+    ffa_error = const el3::FFA_ERROR,
+    request = const el3::FFA_MSG_SEND_DIRECT_REQ,
+    response = const el3::FFA_MSG_SEND_DIRECT_RESP,
+    code = const el3::code::INVALID_PARAMETERS,
 );
 const _: () = assert!(
     AFFINITY == 0xff_00ff_ffff,
