@@ -66,10 +66,7 @@ pub(crate) fn die(how: u64, name: &str) -> ! {
         }
         4 => probe::spin_forever(),
         5 => probe::jump(NOWHERE),
-        8 => {
-            probe::break_vectors(NOWHERE);
-            probe::jump(NOWHERE)
-        }
+        8 => probe::exception_storm(NOWHERE),
         6 => loop {
             tantalum_partition::arch::wait_for_interrupt();
         },

@@ -12,7 +12,12 @@ pub mod simd;
 pub mod state;
 pub mod sysreg;
 
-use core::{arch::asm, fmt, mem::offset_of, sync::atomic::Ordering};
+use core::{
+    arch::{asm, naked_asm},
+    fmt,
+    mem::offset_of,
+    sync::atomic::Ordering,
+};
 
 pub use gpr::call_checking_gprs;
 
@@ -244,4 +249,28 @@ pub fn spin_forever() -> ! {
 pub fn fault_without_stack(address: u64, stack: u64) -> ! {
     // SAFETY: nothing of Rust's runs after the stack pointer is gone.
     unsafe { asm!("mov sp, {}", "ldr xzr, [{}]", "b .", in(reg) stack, in(reg) address, options(noreturn)) }
+}
+
+/// Vectors whose handler of synchronous exceptions takes one itself, after a few instructions, so that time passes where instructions are what counts.
+#[unsafe(naked)]
+#[unsafe(link_section = ".text.vectors.storm")]
+unsafe extern "C" fn storm_vectors() -> ! {
+    naked_asm!(
+        ".balign 0x800",
+        ".space 0x200",
+        "nop",
+        "nop",
+        "nop",
+        "ldr xzr, [x1]",
+        "b ."
+    )
+}
+
+/// Takes exceptions for ever, none of which stage 2 has a part in. `address` is one that stage 1 does not map. For programs that are meant to hang.
+pub fn exception_storm(address: u64) -> ! {
+    // SAFETY: nothing of Rust's runs after the first exception.
+    unsafe {
+        asm!("msr vbar_el1, {vectors}", "isb", "ldr xzr, [x1]", "b .", vectors = in(reg) storm_vectors as *const () as usize,
+            in("x1") address, options(noreturn))
+    }
 }
