@@ -19,7 +19,7 @@ use crate::{
 };
 
 const PES: usize = 2;
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 60;
 
 /// What the alphabet has for a PE in the state that it is in.
 fn alphabet(reference: &Reference, pe: usize) -> Vec<Operation> {
