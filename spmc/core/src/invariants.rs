@@ -4,8 +4,10 @@ use alloc::{format, string::String};
 
 use crate::{
     abi::Target,
+    addr::World,
     context::Context,
-    id::PeIndex,
+    id::{EndpointId, PeIndex},
+    mailbox::Buffers,
     partition::{Health, Multiplicity, Partition},
     power::compatible,
     scheduling::masks_interrupts,
@@ -22,6 +24,7 @@ impl Spmc {
         for pe in pes {
             check_pe(self, pe)?;
         }
+        check_mailboxes(self)?;
         for (index, partition) in self.partitions().iter().enumerate() {
             for other in self.partitions().iter().take(index) {
                 check_apart(partition, other)?;
@@ -93,6 +96,10 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
             )
         })?;
     }
+    let relayed = |running: &Running<'_>| matches!(running.model, Model::Framework { requester: EndpointId::SPMC, .. });
+    ensure(pe.relay.is_some() == on_pe(pe).last().is_some_and(relayed), || {
+        format!("{index:?}: a power message is under way and nobody has it, or the other way round")
+    })?;
     let mut chain = on_pe(pe).peekable();
     while let Some(callee) = chain.next() {
         let masked = chain.peek().is_some_and(|caller| caller.ctx.mask_ns_interrupts);
@@ -159,6 +166,33 @@ fn check_partition(spmc: &Spmc, partition: &Partition) -> Result<(), String> {
     )
 }
 
+/// Buffers are pairs, in the world they should be in; a stopped partition has none. Pending notifications are bound.
+fn check_mailboxes(spmc: &Spmc) -> Result<(), String> {
+    let pair = |owner: EndpointId, buffers: &Buffers| {
+        let fits = buffers.rx.pages() == buffers.tx.pages() && !buffers.rx.overlaps(&buffers.tx);
+        let world = owner.is_secure() || buffers.world == World::NonSecure;
+        let foreign = [&buffers.rx, &buffers.tx].into_iter().any(|range| spmc.memory.overlaps(range));
+        ensure(fits && world && !foreign, || format!("{owner:?}: {buffers:?}"))
+    };
+    for partition in spmc.partitions() {
+        if let Some(buffers) = &*partition.mailbox.lock() {
+            pair(partition.endpoint(), buffers)?;
+        }
+        let consistent = partition.notifications.as_ref().is_none_or(|state| state.lock().is_consistent());
+        ensure(consistent, || format!("{:?}: notifications", partition.name))?;
+    }
+    if let Some(buffers) = &*spmc.normal_world_mailbox.lock() {
+        pair(EndpointId::NWD, buffers)?;
+    }
+    let vms = spmc.vm_mailboxes.lock();
+    for (place, (id, buffers)) in vms.iter().enumerate() {
+        pair(*id, buffers)?;
+        let unique = vms.iter().skip(place.saturating_add(1)).all(|(other, _)| other != id);
+        ensure(unique && !id.is_secure() && *id != EndpointId::NWD, || format!("{id:?}: not a VM, or twice"))?;
+    }
+    Ok(())
+}
+
 fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -> Result<(), String> {
     let name = &partition.name;
     let kept = |ctx: &Context| {
@@ -201,6 +235,10 @@ fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -
                     !requester.is_el3_logical() && (*resumer == Target::NORMAL_WORLD || resumer.endpoint == requester)
                 }
                 Model::DirectRequest { .. } => *resumer == Target::NORMAL_WORLD,
+                // A power message is not interrupted, the hypervisor's may be.
+                Model::Framework { requester, .. } => {
+                    *resumer == Target::NORMAL_WORLD && requester == EndpointId::HYPERVISOR
+                }
             };
             ensure(consistent, || {
                 format!("{name:?}: suspended, {model:?}, to be resumed by {resumer:?}")

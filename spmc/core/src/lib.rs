@@ -19,6 +19,7 @@ pub mod console;
 pub mod context;
 pub mod discovery;
 pub mod fault;
+pub mod framework;
 pub mod id;
 pub mod id_registers;
 pub mod indirect;

@@ -21,6 +21,7 @@ impl Spmc {
     pub(crate) fn online<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         pe.running = None;
         pe.chain.clear();
+        pe.relay = None;
         pe.schedule_receiver = false;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
@@ -138,9 +139,15 @@ impl Spmc {
         self.chain_is_gone(pe, machine)
     }
 
-    /// Nobody of the call chain is left: the PE goes on with its boot, or the normal world learns of it.
+    /// Nobody of the call chain is left: the PE goes on with its boot or a power message, or the normal world learns of it.
     fn chain_is_gone<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        if pe.booting.is_some() { self.boot_next(pe, machine) } else { refuse(pe, FfaError::Aborted) }
+        if pe.booting.is_some() {
+            self.boot_next(pe, machine)
+        } else if pe.relay.is_some() {
+            self.relay_answered(pe, machine, crate::power::PSCI_DENIED)
+        } else {
+            refuse(pe, FfaError::Aborted)
+        }
     }
 
     /// The PE goes off: the contexts that are pinned to it go with it, whatever they were doing. What they had asked of

@@ -146,7 +146,7 @@ impl Spmc {
         let Some(responder) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
         let route = match check_response(responder, form) {
             Ok(route) => route,
-            Err(error) => return answer(pe, Err(error)),
+            Err(error) => return self.framework_response(pe, machine, form, error),
         };
         machine.park(&mut responder.ctx);
         let Some(mut caller) = pe.chain.pop() else { return self.response_to_normal_world(pe, route, form) };
@@ -217,7 +217,7 @@ pub(crate) fn uuid_from_registers(first: u64, second: u64) -> Uuid {
 
 /// The error for a receiver that cannot be entered. A request to a context that waits for this very call chain is a loop.
 #[cold]
-fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unavailable) -> FfaError {
+pub(crate) fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unavailable) -> FfaError {
     let in_chain = |running: &Running<'_>| core::ptr::eq(running.partition, receiver);
     match why {
         Unavailable::Stopped => FfaError::Aborted,

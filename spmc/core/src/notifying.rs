@@ -71,14 +71,19 @@ impl VmRegistry {
     }
 
     fn destroy(&mut self, id: EndpointId) -> Result<(), FfaError> {
-        let place = self.vms.iter().position(|vm| vm.id == id).ok_or(FfaError::InvalidParameters)?;
-        if self.vms.get(place).is_some_and(|vm| vm.notifications.is_pending()) {
+        if self.find(id).ok_or(FfaError::InvalidParameters)?.notifications.is_pending() {
             return Err(FfaError::Denied);
         }
+        self.remove(id);
+        Ok(())
+    }
+
+    /// Forgets a VM, whatever is pending for it.
+    fn remove(&mut self, id: EndpointId) {
+        let Some(place) = self.vms.iter().position(|vm| vm.id == id) else { return };
         let mut vm = self.vms.swap_remove(place);
         vm.notifications.clear();
         self.free.push(vm.notifications);
-        Ok(())
     }
 }
 
@@ -140,9 +145,7 @@ impl Spmc {
         let [_, w1, ..] = *registers;
         let id = vm_id(w1)?;
         self.vms.lock().destroy(id)?;
-        for notifications in self.partitions().iter().filter_map(|partition| partition.notifications.as_ref()) {
-            notifications.lock().drop_sender(id);
-        }
+        forget_vm(self, id);
         Ok(success(0))
     }
 
@@ -350,6 +353,14 @@ impl Lists {
 /// The notification state of a partition, if its manifest asks for it.
 pub(crate) fn for_partition(wanted: bool, vcpus: usize) -> Option<Box<TicketMutex<Notifications>>> {
     wanted.then(|| Box::new(TicketMutex::new(Notifications::new(vcpus))))
+}
+
+/// A VM is destroyed: it has no notifications any more, and none that it has bound.
+pub(crate) fn forget_vm(spmc: &Spmc, id: EndpointId) {
+    spmc.vms.lock().remove(id);
+    for notifications in spmc.partitions().iter().filter_map(|partition| partition.notifications.as_ref()) {
+        notifications.lock().drop_sender(id);
+    }
 }
 
 /// A partition was stopped: nothing of it stays pending anywhere.

@@ -2,8 +2,10 @@
 
 use crate::{
     abi::{self, FfaError, Form, Route, SPMC_VERSION, Version, low},
+    framework::Relay,
     id::EndpointId,
     machine::Machine,
+    manifest::partition::PowerManagement,
     spmc::{Action, Pe, Spmc, refuse, reply},
 };
 
@@ -12,28 +14,34 @@ const PSCI_REQUEST: u32 = 0x8000_0000;
 /// x2 of a warm boot message from EL3.
 const WARM_BOOT: u32 = 0x8000_0001;
 /// x2 of our answer to either.
-const POWER_RESPONSE: u64 = 0x8000_0002;
+pub(crate) const POWER_RESPONSE: u64 = 0x8000_0002;
 /// x2 of a FFA_VERSION request that EL3 passes on.
 const VERSION_REQUEST: u32 = 0x8000_0008;
 /// x2 of our answer.
 const VERSION_RESPONSE: u64 = 0x8000_0009;
 
+const PSCI_CPU_SUSPEND: u32 = 0x8400_0001;
 const PSCI_CPU_OFF: u32 = 0x8400_0002;
-const PSCI_SUCCESS: u64 = 0;
+/// PSCI DENIED, as a 32-bit register has it.
+pub(crate) const PSCI_DENIED: u64 = 0xffff_fffd;
+pub(crate) const PSCI_SUCCESS: u64 = 0;
 /// PSCI NOT_SUPPORTED, as a 32-bit register has it.
 const PSCI_NOT_SUPPORTED: u64 = 0xffff_ffff;
 
 impl Spmc {
-    /// A direct request that is a framework message. Only those of the SPMD itself are for us: EL3 lets nobody else use
-    /// its id.
+    /// A direct request that is a framework message: of the hypervisor to a partition, or of the SPMD to us. EL3 lets nobody
+    /// else use its id.
     pub(crate) fn framework_message<'s, M: Machine>(
         &'s self,
         pe: &mut Pe<'s>,
-        _machine: &mut M,
+        machine: &mut M,
         route: Route,
         form: Form,
     ) -> Action {
-        let [_, _, x2, x3, ..] = pe.normal_world;
+        let [_, _, x2, x3, x4, x5, x6, x7, ..] = pe.normal_world;
+        if !route.source.is_secure() {
+            return self.vm_message(pe, route, form);
+        }
         if route.source != EndpointId::SPMD || route.destination != EndpointId::SPMC || form != Form::Direct32 {
             return refuse(pe, FfaError::InvalidParameters);
         }
@@ -42,17 +50,18 @@ impl Spmc {
                 let version = self.negotiate_with_normal_world(low(x3));
                 respond(pe, VERSION_RESPONSE, version)
             }
-            PSCI_REQUEST => {
-                let status = if low(x3) == PSCI_CPU_OFF {
-                    self.turn_off(pe.index);
-                    PSCI_SUCCESS
-                } else {
-                    PSCI_NOT_SUPPORTED
+            // Contexts keep their registers in memory: nothing is to be done but to tell those that want to know.
+            PSCI_REQUEST | WARM_BOOT => {
+                let wanted = match (low(x2), low(x3)) {
+                    (WARM_BOOT, _) => PowerManagement::CPU_RESUME,
+                    (_, PSCI_CPU_OFF) => PowerManagement::CPU_OFF,
+                    (_, PSCI_CPU_SUSPEND) => PowerManagement::CPU_SUSPEND,
+                    _ => return respond(pe, POWER_RESPONSE, PSCI_NOT_SUPPORTED),
                 };
-                respond(pe, POWER_RESPONSE, status)
+                let message = [x2, x3, x4, x5, x6, x7];
+                let turns_off = wanted == PowerManagement::CPU_OFF;
+                self.relay_next(pe, machine, Relay { message, wanted, turns_off, next: 0, status: PSCI_SUCCESS })
             }
-            // Contexts have kept their registers in memory: nothing is to be done.
-            WARM_BOOT => respond(pe, POWER_RESPONSE, PSCI_SUCCESS),
             _ => refuse(pe, FfaError::InvalidParameters),
         }
     }
@@ -76,7 +85,7 @@ pub fn compatible(requested: u32) -> Option<Version> {
     (major == our_major).then_some(Version(major, minor.min(our_minor)))
 }
 
-fn respond(pe: &mut Pe<'_>, kind: u64, value: u64) -> Action {
+pub(crate) fn respond(pe: &mut Pe<'_>, kind: u64, value: u64) -> Action {
     let route = Route { source: EndpointId::SPMC, destination: EndpointId::SPMD };
     reply(pe, Ok([abi::FFA_MSG_SEND_DIRECT_RESP_32, route.encode(), kind, value, 0, 0, 0, 0]))
 }

@@ -114,6 +114,14 @@ pub(crate) fn delivered<M: Machine>(
     ));
 }
 
+/// Tells people, a few times a partition, that it did not take part in a change of power.
+#[cold]
+pub(crate) fn no_power_message<M: Machine>(machine: &mut M, partition: &Partition, what: &str) {
+    if partition.may_report().is_some() {
+        machine.print(format_args!("spmc: \"{}\" ({}) {what}, while its PE's power changes\n", partition.name, partition.id));
+    }
+}
+
 fn return_address(x: &[u64; 31]) -> u64 {
     x.last().copied().unwrap_or(0)
 }

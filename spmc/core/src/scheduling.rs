@@ -16,11 +16,21 @@ use crate::{
 const RETAIN_RX: u32 = 1;
 
 /// Whether interrupts of the normal world are held back while a context of `partition` runs: the least permissive of
-/// those on the call chain decides (FF-A 1.2, section 9.3), and EL3's logical partitions are not interrupted at all.
+/// those on the call chain decides (FF-A 1.2, section 9.3), and work for firmware is not interrupted at all.
 #[inline]
 pub(crate) fn masks_interrupts(partition: &Partition, model: Model, caller_masks: bool) -> bool {
-    let for_el3 = matches!(model, Model::DirectRequest { requester, .. } if requester.is_el3_logical());
-    caller_masks || partition.ns_interrupts == NsInterruptsAction::Queued || for_el3
+    caller_masks || partition.ns_interrupts == NsInterruptsAction::Queued || is_for_firmware(model)
+}
+
+/// Whether firmware waits for the response, and for nothing else: a logical partition of EL3, or the SPMC with a power
+/// message.
+#[inline]
+fn is_for_firmware(model: Model) -> bool {
+    match model {
+        Model::DirectRequest { requester, .. } => requester.is_el3_logical(),
+        Model::Framework { requester, .. } => requester == EndpointId::SPMC,
+        Model::Init | Model::Run => false,
+    }
 }
 
 impl Spmc {
@@ -122,7 +132,7 @@ impl Spmc {
     pub(crate) fn message_wait<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
         let [_, _, flags, ..] = running.ctx.x;
-        let result = if matches!(running.model, Model::DirectRequest { .. }) {
+        let result = if matches!(running.model, Model::DirectRequest { .. } | Model::Framework { .. }) {
             Err(FfaError::Denied)
         } else if low(flags) & !RETAIN_RX != 0 && running.partition.is_v1_2() {
             Err(FfaError::InvalidParameters)
@@ -153,9 +163,7 @@ impl Spmc {
     pub(crate) fn yield_cycles<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
         let [_, _, timeout_low, timeout_high, x4, x5, x6, x7, ..] = running.ctx.x;
-        let for_el3 = matches!(running.model, Model::DirectRequest { requester, .. } if requester.is_el3_logical());
-        // EL3 waits for a response and nothing else.
-        if running.model == Model::Init || for_el3 {
+        if running.model == Model::Init || is_for_firmware(running.model) {
             return answer(pe, Err(FfaError::Denied));
         }
         if low(x4 | x5 | x6 | x7) != 0 {

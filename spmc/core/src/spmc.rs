@@ -10,6 +10,7 @@ use crate::{
     addr::PageRange,
     context::Context,
     discovery::Instance,
+    framework::Relay,
     id::{EndpointId, PeIndex, VcpuIndex},
     logical::Logical,
     machine::{Machine, SmcRegisters},
@@ -107,6 +108,8 @@ pub struct Pe<'s> {
     pub(crate) chain: Vec<Running<'s>>,
     /// The partition to initialise next, while the PE comes up.
     pub(crate) booting: Option<usize>,
+    /// The power message that partitions of this PE are being told of.
+    pub(crate) relay: Option<Relay>,
     /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
     pub(crate) schedule_receiver: bool,
 }
@@ -212,6 +215,7 @@ impl Spmc {
             running: None,
             chain: Vec::with_capacity(self.partitions.len()),
             booting: None,
+            relay: None,
             schedule_receiver: false,
         })
     }

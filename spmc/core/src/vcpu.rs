@@ -23,6 +23,13 @@ pub enum Model {
         /// Which call it was.
         form: Form,
     },
+    /// A framework message of `requester`: the SPMC (power) or the hypervisor (VMs). Ends with the response to it.
+    Framework {
+        /// Who waits for the response.
+        requester: EndpointId,
+        /// w2 of the response.
+        response: u32,
+    },
 }
 
 /// Why a suspended context does not run.

@@ -17,7 +17,7 @@ use crate::{
     manifest::{
         Report, Severity, SpmcManifest,
         partition::{
-            Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement, VmAvailability,
+            Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement,
         },
         system,
     },
@@ -73,7 +73,7 @@ impl<'m> Builder<'m> {
         };
         self.heap = self.heap.saturating_sub(needed);
         self.vmid = self.vmid.saturating_add(1);
-        warn_of_what_is_not_obeyed(&accepted, report);
+        warn_of_what_is_not_obeyed(&accepted, migratable, report);
         let roots = Stage2Roots {
             secure: PhysAddr::new(tables.secure.root().0),
             non_secure: PhysAddr::new(tables.non_secure.root().0),
@@ -284,7 +284,7 @@ fn boot_info_blob(fdt: u64, bytes: u64) -> [u8; 64] {
 }
 
 /// Says what the manifest asks for and does not get.
-fn warn_of_what_is_not_obeyed(accepted: &system::Partition, report: &mut Report) {
+fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, report: &mut Report) {
     let manifest = &accepted.manifest;
     let mut warn = |asked: bool, node: &str, property: &str, message: &str| {
         if asked {
@@ -304,8 +304,12 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, report: &mut Report)
         "other-s-interrupts-action",
         NOT_YET,
     );
-    warn(manifest.power_management != PowerManagement::empty(), "/", "power-management-messages", NOT_YET);
-    warn(manifest.vm_availability != VmAvailability::empty(), "/", "vm-availability-messages", NOT_YET);
+    warn(
+        manifest.power_management != PowerManagement::empty() && migratable,
+        "/",
+        "power-management-messages",
+        "has no effect: only partitions with a context for each CPU get them",
+    );
     warn(manifest.lifecycle_support, "/", "lifecycle-support", NOT_YET);
     warn(manifest.live_activation_support, "/", "live-activation-support", NOT_YET);
     warn(manifest.boot_info.is_some_and(|info| info.hob_list), "/boot-info", "hob_list", NOT_YET);

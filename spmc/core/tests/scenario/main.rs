@@ -13,6 +13,7 @@ mod direct_req2;
 mod direct_resp;
 mod error;
 mod features;
+mod framework;
 mod id_get;
 mod id_registers;
 mod indirect;

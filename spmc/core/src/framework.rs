@@ -1,0 +1,173 @@
+//! Framework messages that partitions have subscribed to: power messages, which the SPMC relays on one PE, and messages
+//! about VMs, which the hypervisor addresses to one partition (FF-A 1.2, chapter 18).
+
+use crate::{
+    abi::{self, FRAMEWORK_MESSAGE, FfaError, Form, Route, low},
+    fault::FaultHistory,
+    id::{EndpointId, PeIndex},
+    machine::Machine,
+    manifest::partition::{PowerManagement, VmAvailability},
+    messaging::unavailable,
+    partition::{Health, Multiplicity, Partition},
+    power::{POWER_RESPONSE, PSCI_DENIED, PSCI_SUCCESS, respond},
+    report,
+    scheduling::masks_interrupts,
+    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
+    vcpu::{Model, State, Unavailable, put_back, take_waiting},
+};
+
+/// w2 of the hypervisor's messages, and of the answers to them.
+const VM_CREATED: u32 = FRAMEWORK_MESSAGE | 4;
+const VM_CREATED_RESPONSE: u32 = FRAMEWORK_MESSAGE | 5;
+const VM_DESTROYED: u32 = FRAMEWORK_MESSAGE | 6;
+const VM_DESTROYED_RESPONSE: u32 = FRAMEWORK_MESSAGE | 7;
+
+/// A power message on its way through the partitions of a PE, in boot order.
+///
+/// Bounded: each partition gets it once; one that is stopped, busy or answers wrongly does not hold up the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Relay {
+    /// w2-w7 of the message.
+    pub message: [u64; 6],
+    /// Who wants it.
+    pub wanted: PowerManagement,
+    /// The PE goes off when all were told.
+    pub turns_off: bool,
+    /// The place in boot order to go on at.
+    pub next: usize,
+    /// What the first partition that did not agree has answered.
+    pub status: u64,
+}
+
+impl Spmc {
+    /// Sends a power message to the next partition that wants it; when all were told, answers the SPMD.
+    pub(crate) fn relay_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, mut relay: Relay) -> Action {
+        for (index, partition) in self.partitions.iter().enumerate().skip(relay.next) {
+            let pinned = partition.multiplicity == Multiplicity::Pinned;
+            if !pinned || !partition.power.intersects(relay.wanted) || partition.health() != Health::Ready {
+                continue;
+            }
+            let route = Route { source: EndpointId::SPMC, destination: partition.endpoint() };
+            let response = low(POWER_RESPONSE);
+            // A context that does not wait for a message is passed over: it was preempted, or never came up.
+            if let Ok(running) = self.enter(pe.index, partition, route, response, relay.message) {
+                relay.next = index.saturating_add(1);
+                pe.relay = Some(relay);
+                pe.running = Some(running);
+                return Action::Run;
+            }
+            report::no_power_message(machine, partition, "is busy and is not told");
+        }
+        if !relay.turns_off {
+            return respond(pe, POWER_RESPONSE, relay.status);
+        }
+        self.turn_off(pe.index);
+        // The SPMD panics on anything else; PSCI knows no reason for a partition with a context on each PE to keep one on.
+        respond(pe, POWER_RESPONSE, PSCI_SUCCESS)
+    }
+
+    /// The partition that was told has answered, or was stopped: the next one.
+    pub(crate) fn relay_answered<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, status: u64) -> Action {
+        let Some(mut relay) = pe.relay.take() else { return refuse(pe, FfaError::Aborted) };
+        if relay.status == PSCI_SUCCESS {
+            relay.status = status;
+        }
+        self.relay_next(pe, machine, relay)
+    }
+
+    /// Gives a framework message to the context of `receiver` on `pe`. On an error nothing has changed.
+    fn enter<'s>(
+        &'s self,
+        pe: PeIndex,
+        receiver: &'s Partition,
+        route: Route,
+        response: u32,
+        message: [u64; 6],
+    ) -> Result<Running<'s>, Unavailable> {
+        let vcpu = receiver.vcpu_on(pe);
+        let slot = receiver.slot(vcpu).ok_or(Unavailable::Off)?;
+        let mut ctx = take_waiting(slot, pe)?;
+        let model = Model::Framework { requester: route.source, response };
+        ctx.mask_ns_interrupts = masks_interrupts(receiver, model, false);
+        let [x2, x3, x4, x5, x6, x7] = message.map(|value| u64::from(low(value)));
+        abi::put(&mut ctx.x, [Form::Direct32.request_id(), route.encode(), x2, x3, x4, x5, x6, x7]);
+        Ok(Running { partition: receiver, slot, vcpu, ctx, model, faults: FaultHistory::default() })
+    }
+
+    /// A framework message of the hypervisor: a VM was created, or is destroyed; x3 and x4 a handle, w5 the VM.
+    pub(crate) fn vm_message<'s>(&'s self, pe: &mut Pe<'s>, route: Route, form: Form) -> Action {
+        self.lock_normal_world_version();
+        match self.check_vm_message(pe, route, form) {
+            Ok(running) => {
+                pe.running = Some(running);
+                Action::Run
+            }
+            Err(error) => refuse(pe, error),
+        }
+    }
+
+    fn check_vm_message<'s>(&'s self, pe: &Pe<'s>, route: Route, form: Form) -> Result<Running<'s>, FfaError> {
+        let [_, _, x2, x3, x4, x5, x6, x7, ..] = pe.normal_world;
+        let (wanted, response) = match low(x2) {
+            VM_CREATED => (VmAvailability::CREATED, VM_CREATED_RESPONSE),
+            VM_DESTROYED => (VmAvailability::DESTROYED, VM_DESTROYED_RESPONSE),
+            _ => return Err(FfaError::InvalidParameters),
+        };
+        let vm = EndpointId::new(u16::try_from(low(x5)).map_err(|_| FfaError::InvalidParameters)?);
+        let cannot_be = vm.is_secure() || vm == EndpointId::HYPERVISOR || low(x6 | x7) != 0;
+        if cannot_be || form != Form::Direct32 || route.source != EndpointId::HYPERVISOR {
+            return Err(FfaError::InvalidParameters);
+        }
+        let receiver = self.find(route.destination).ok_or(FfaError::InvalidParameters)?;
+        if !receiver.vm_availability.contains(wanted) {
+            return Err(FfaError::Denied);
+        }
+        if receiver.is_stopped() {
+            return Err(FfaError::Aborted);
+        }
+        let running = self
+            .enter(pe.index, receiver, route, response, [x2, x3, x4, x5, 0, 0])
+            .map_err(|why| unavailable(&pe.chain, receiver, why))?;
+        if wanted == VmAvailability::DESTROYED {
+            // Nobody may send it anything from here on.
+            self.forget_vm_mailbox(vm);
+            crate::notifying::forget_vm(self, vm);
+        }
+        Ok(running)
+    }
+
+    /// A direct response by a context that nobody waits for as for a direct message: it answers a framework message, or it
+    /// has no business to.
+    #[cold]
+    pub(crate) fn framework_response<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        form: Form,
+        error: FfaError,
+    ) -> Action {
+        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Model::Framework { requester, response } = running.model else {
+            pe.running = Some(running);
+            return answer(pe, Err(error));
+        };
+        let [_, x1, x2, x3, ..] = running.ctx.x;
+        let route = Route { source: running.partition.endpoint(), destination: requester };
+        let fits = form == Form::Direct32 && Route::decode(x1) == route && low(x2) == response;
+        let for_spmc = requester == EndpointId::SPMC;
+        if !fits && !for_spmc {
+            pe.running = Some(running);
+            return answer(pe, Err(FfaError::InvalidParameters));
+        }
+        let status = if fits { u64::from(low(x3)) } else { PSCI_DENIED };
+        machine.park(&mut running.ctx);
+        put_back(running.slot, State::Waiting(running.ctx));
+        if for_spmc {
+            if status != PSCI_SUCCESS {
+                report::no_power_message(machine, running.partition, "does not agree");
+            }
+            return self.relay_answered(pe, machine, status);
+        }
+        reply(pe, Ok([Form::Direct32.response_id(), route.encode(), u64::from(response), status, 0, 0, 0, 0]))
+    }
+}
