@@ -12,7 +12,7 @@ FUZZ=$ROOT/spmc/fuzz
 require_tools() {
     command -v c++ >/dev/null || die "libFuzzer needs a C++ compiler." "Install one: apt-get install g++"
     command -v cargo-fuzz >/dev/null ||
-        step "Installing cargo-fuzz" "It comes from crates.io: cargo install cargo-fuzz" cargo install --locked cargo-fuzz
+        step "Installing cargo-fuzz" "This needs a network once. Yourself: cargo install cargo-fuzz" cargo install --locked cargo-fuzz
 }
 
 # Sanitizers are for nightly compilers; this lets the one that the project is built with do it.

@@ -118,7 +118,7 @@ add_target() {
 }
 
 main() {
-    command -v rustc >/dev/null || die "There is no rustc." "Install Rust first: https://rustup.rs"
+    command -v rustc >/dev/null || die "There is no rustc." "Install Rust first, with rustup or your distribution."
     add_target
     add_components
 }
