@@ -1,8 +1,8 @@
 //! Registers <-> FF-A calls: the only place that knows which register holds what (FF-A 1.2, chapters 11-18).
 //!
 //! A call is decoded in two steps, so that the hot path pays for nothing that it does not use: [`Function`] says which
-//! call it is, and the accessors of [`Args`] read the fields of that call, truncated to 32 bits where the calling
-//! convention says so.
+//! call it is, and [`Route`], [`Target`] and [`low`] read its fields, truncated to 32 bits where the calling convention says
+//! so.
 
 pub use arm_ffa::{FfaError, FuncId, Version};
 

@@ -102,9 +102,9 @@ impl Access {
     }
 }
 
-/// Instruction fetches that stage 2 permits (XN[1:0]).
+/// Instruction fetches that stage 2 permits (`XN[1:0]`).
 ///
-/// [`Execute::El0`] and [`Execute::El1`] exist only with `FEAT_XNX`. Without it XN[0] is RES0 and XN[1] alone forbids:
+/// [`Execute::El0`] and [`Execute::El1`] exist only with `FEAT_XNX`. Without it `XN[0]` is RES0 and `XN[1]` alone forbids:
 /// pass what is asked for through [`Execute::without_xnx`] there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Execute {
