@@ -22,5 +22,7 @@ mod message;
 mod model;
 #[path = "memory/oracle.rs"]
 mod oracle;
+#[path = "memory/rules.rs"]
+mod rules;
 #[path = "memory/world.rs"]
 mod world;

@@ -59,16 +59,44 @@ impl Outcome {
     pub fn registers(self) -> [u64; 8] {
         let low_half = |handle: u64| u64::from(low(handle));
         // Only a hypervisor, which calls for its VMs, is told the endpoint; MBZ for a partition.
-        let endpoint = |id: EndpointId| if id.is_secure() { 0 } else { u64::from(id.as_u16()) << 16 };
+        let endpoint = |id: EndpointId| {
+            if id.is_secure() {
+                0
+            } else {
+                u64::from(id.as_u16()) << 16
+            }
+        };
         match self {
             Self::Sent { handle } => [FFA_SUCCESS_32, 0, low_half(handle), handle >> 32, 0, 0, 0, 0],
-            Self::SendMore { handle, received, sender } => {
-                [FRAG_RX, low_half(handle), handle >> 32, received.into(), endpoint(sender), 0, 0, 0]
-            }
+            Self::SendMore {
+                handle,
+                received,
+                sender,
+            } => [
+                FRAG_RX,
+                low_half(handle),
+                handle >> 32,
+                received.into(),
+                endpoint(sender),
+                0,
+                0,
+                0,
+            ],
             Self::Retrieved { total, fragment } => [RETRIEVE_RESP, total.into(), fragment.into(), 0, 0, 0, 0, 0],
-            Self::Fragment { handle, fragment, sender } => {
-                [FRAG_TX, low_half(handle), handle >> 32, fragment.into(), endpoint(sender), 0, 0, 0]
-            }
+            Self::Fragment {
+                handle,
+                fragment,
+                sender,
+            } => [
+                FRAG_TX,
+                low_half(handle),
+                handle >> 32,
+                fragment.into(),
+                endpoint(sender),
+                0,
+                0,
+                0,
+            ],
             Self::Done => [FFA_SUCCESS_32, 0, 0, 0, 0, 0, 0, 0],
         }
     }
@@ -136,7 +164,9 @@ impl MemoryManager {
         registers: &[u64],
         buffers: Option<Buffers>,
     ) -> Result<Reply, FfaError> {
-        let [_, x1, x2, x3, x4, ..] = *registers else { return Err(FfaError::InvalidParameters) };
+        let [_, x1, x2, x3, x4, ..] = *registers else {
+            return Err(FfaError::InvalidParameters);
+        };
         let (w1, w2, w3, w4) = (low(x1), low(x2), low(x3), low(x4));
         let handle = u64::from(w1) | u64::from(w2) << 32;
         let needed = || buffers.ok_or(FfaError::InvalidParameters);
@@ -145,7 +175,11 @@ impl MemoryManager {
             FuncId::MemDonate64 | FuncId::MemLend64 | FuncId::MemShare64 | FuncId::MemRetrieveReq64
         );
         // No other buffer than TX: neither an address nor a number of pages.
-        let in_tx = if w4 == 0 && (if wide { x3 == 0 } else { w3 == 0 }) { Ok(()) } else { Err(FfaError::InvalidParameters) };
+        let in_tx = if w4 == 0 && (if wide { x3 == 0 } else { w3 == 0 }) {
+            Ok(())
+        } else {
+            Err(FfaError::InvalidParameters)
+        };
         let mut fills_rx = false;
         let outcome = match function {
             FuncId::MemDonate32 | FuncId::MemDonate64 => {
@@ -171,6 +205,9 @@ impl MemoryManager {
             FuncId::MemReclaim => self.reclaim(machine, partitions, caller, handle, w3),
             _ => Err(FfaError::NotSupported),
         }?;
-        Ok(Reply { registers: outcome.registers(), fills_rx })
+        Ok(Reply {
+            registers: outcome.registers(),
+            fills_rx,
+        })
     }
 }

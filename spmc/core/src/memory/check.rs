@@ -51,7 +51,11 @@ impl MemoryManager {
     #[cfg(any(test, feature = "fake"))]
     pub fn table_pages(&self) -> usize {
         let state = &*self.state.lock();
-        let stored: u32 = state.shares.iter().map(|(_, share)| share.store_pages()).fold(0, u32::saturating_add);
+        let stored: u32 = state
+            .shares
+            .iter()
+            .map(|(_, share)| share.store_pages())
+            .fold(0, u32::saturating_add);
         state.map.pages().saturating_add(stored as usize)
     }
 }
@@ -59,7 +63,9 @@ impl MemoryManager {
 fn check_marks<M: TableMemory>(memory: &M, state: &State, expected: u64) -> Result<(), String> {
     let everything = PageRange::from_bytes(crate::addr::PhysAddr::new(0), crate::addr::ADDRESS_LIMIT);
     let found = everything.map_or(0, |range| state.map.marked(memory, &range));
-    ensure(found == expected, || format!("{found} pages of the normal world are marked, expected {expected}"))
+    ensure(found == expected, || {
+        format!("{found} pages of the normal world are marked, expected {expected}")
+    })
 }
 
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -88,11 +94,19 @@ fn check_share<M: TableMemory, P: Partitions>(
             check_page(memory, partitions, share, world, address.as_u64())?;
         }
     }
-    ensure(total == share.pages, || format!("{total} pages in its ranges, {} counted", share.pages))?;
-    let retrieved = (0..share.borrowers).filter_map(|place| share.borrower(memory, place)).filter(|b| b.retrieved.is_some());
+    ensure(total == share.pages, || {
+        format!("{total} pages in its ranges, {} counted", share.pages)
+    })?;
+    let retrieved = (0..share.borrowers)
+        .filter_map(|place| share.borrower(memory, place))
+        .filter(|b| b.retrieved.is_some());
     let retrieved = retrieved.count();
-    ensure(u32::try_from(retrieved) == Ok(share.retrieved), || format!("{retrieved} borrowers have it"))?;
-    ensure(share.sending.is_none() || share.retrieved == 0, || String::from("retrieved before it was sent"))
+    ensure(u32::try_from(retrieved) == Ok(share.retrieved), || {
+        format!("{retrieved} borrowers have it")
+    })?;
+    ensure(share.sending.is_none() || share.retrieved == 0, || {
+        String::from("retrieved before it was sent")
+    })
 }
 
 /// What the owner and each borrower have of a page.
@@ -105,8 +119,15 @@ fn check_page<M: TableMemory, P: Partitions>(
 ) -> Result<(), String> {
     let entry = |space: Space<'_>| {
         let tables = space.tables.lock();
-        let tables = if world == World::Secure { &tables.secure } else { &tables.non_secure };
-        (tables.entry(memory, Ipa(address)), tables.translate(memory, Ipa(address)).is_some())
+        let tables = if world == World::Secure {
+            &tables.secure
+        } else {
+            &tables.non_secure
+        };
+        (
+            tables.entry(memory, Ipa(address)),
+            tables.translate(memory, Ipa(address)).is_some(),
+        )
     };
     if let Some(space) = partitions.space(share.owner) {
         let (found, open) = entry(space);
@@ -120,10 +141,14 @@ fn check_page<M: TableMemory, P: Partitions>(
             Kind::Lend => (Ownership::Lent, false),
             Kind::Donate => (Ownership::Donated, false),
         };
-        ensure((state, open) == (expected, access), || format!("page {address:#x} is {found:?} at its owner"))?;
+        ensure((state, open) == (expected, access), || {
+            format!("page {address:#x} is {found:?} at its owner")
+        })?;
     }
     for borrower in (0..share.borrowers).filter_map(|place| share.borrower(memory, place)) {
-        let Some(space) = partitions.space(borrower.id) else { continue };
+        let Some(space) = partitions.space(borrower.id) else {
+            continue;
+        };
         let (found, _) = entry(space);
         let right = match (found, borrower.retrieved) {
             (Entry::Mapped(output, attributes), Some(granted)) => {

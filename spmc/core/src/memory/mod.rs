@@ -40,17 +40,17 @@ use alloc::vec::Vec;
 
 use spin::mutex::TicketMutex;
 
-use self::{
-    normal_world::NormalWorldMap,
-    permission::{FLAG_CLEAR_AFTER, Kind},
-    plan::{Estate, Tenant, zero},
-    share::{Share, Shares},
-};
 pub use self::{
     call::{Buffers, Outcome, Reply},
     descriptor::Buffer,
     plan::{Partitions, Space},
     share::Limits,
+};
+use self::{
+    normal_world::NormalWorldMap,
+    permission::{FLAG_CLEAR_AFTER, Kind},
+    plan::{Estate, Tenant, zero},
+    share::{Share, Shares},
 };
 use crate::{
     abi::{FfaError, Version},
@@ -79,7 +79,11 @@ impl Caller {
 
     /// Whether the caller may act for `owner`: a partition for itself, the normal world for all in it.
     fn acts_for(&self, owner: EndpointId) -> bool {
-        if self.is_normal_world() { !owner.is_secure() } else { self.id == owner }
+        if self.is_normal_world() {
+            !owner.is_secure()
+        } else {
+            self.id == owner
+        }
     }
 }
 
@@ -118,7 +122,12 @@ impl MemoryManager {
         for range in taken.collect::<Vec<_>>() {
             map.reserve(memory, &range)?;
         }
-        Ok(Self { state: TicketMutex::new(State { shares: Shares::new(limits), map }) })
+        Ok(Self {
+            state: TicketMutex::new(State {
+                shares: Shares::new(limits),
+                map,
+            }),
+        })
     }
 
     /// FFA_MEM_RELINQUISH: the caller gives up what the descriptor at the start of `tx` names.
@@ -171,7 +180,10 @@ impl MemoryManager {
         flags: u32,
     ) -> Result<Outcome, FfaError> {
         let state = &mut *self.state.lock();
-        let share = state.shares.get(handle).filter(|share| caller.acts_for(share.owner) && !share.orphan);
+        let share = state
+            .shares
+            .get(handle)
+            .filter(|share| caller.acts_for(share.owner) && !share.orphan);
         let share = share.ok_or(FfaError::InvalidParameters)?;
         if flags & !FLAG_CLEAR_AFTER != 0 {
             return Err(FfaError::InvalidParameters);
@@ -201,9 +213,13 @@ impl MemoryManager {
     pub fn forget<M: Machine, P: Partitions>(&self, machine: &mut M, partitions: &P, id: EndpointId) {
         let state = &mut *self.state.lock();
         for place in 0..state.shares.limits().shares {
-            let Some(handle) = state.shares.handle_at(place) else { continue };
+            let Some(handle) = state.shares.handle_at(place) else {
+                continue;
+            };
             state.leave(machine, partitions, handle, id);
-            let Some(share) = state.shares.get(handle).filter(|share| share.owner == id) else { continue };
+            let Some(share) = state.shares.get(handle).filter(|share| share.owner == id) else {
+                continue;
+            };
             share.orphan = true;
             if share.retrieved == 0
                 && let Some(share) = state.shares.remove(handle)
@@ -249,7 +265,9 @@ impl State {
     /// `id` has the memory of a share no more, if it had.
     fn leave<M: Machine, P: Partitions>(&mut self, machine: &mut M, partitions: &P, handle: u64, id: EndpointId) {
         let Some(share) = self.shares.get(handle) else { return };
-        let Some((place, mut borrower)) = share.find(machine, id).filter(|(_, b)| b.retrieved.is_some()) else { return };
+        let Some((place, mut borrower)) = share.find(machine, id).filter(|(_, b)| b.retrieved.is_some()) else {
+            return;
+        };
         if share.kind == Kind::Donate {
             // It has the memory for good; only the rest of the response was still to be fetched.
             if let Some(share) = self.shares.remove(handle) {

@@ -36,6 +36,24 @@ struct Declared {
 #[derive(Debug)]
 pub(super) struct NormalWorldMap {
     declared: Vec<Declared>,
+    recent: Recent,
+}
+
+/// The page of bits that was used last, and for which addresses it is: those of its 128 MiB that lie in one declared range.
+/// Pages of bits are never given back, so that this stays true.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    start: u64,
+    end: u64,
+    device: bool,
+    page: TableAddr,
+}
+
+impl Recent {
+    #[inline]
+    fn has(&self, range: &PageRange) -> bool {
+        self.start <= range.base().as_u64() && range.end().as_u64() <= self.end
+    }
 }
 
 /// Bits of one word: the page of bits, the word in it, the bits in that.
@@ -50,7 +68,16 @@ impl NormalWorldMap {
     pub(super) fn new(declared: impl Iterator<Item = (PageRange, bool)>) -> Self {
         let mut ranges: Vec<(PageRange, bool)> = declared.collect();
         ranges.sort_unstable_by_key(|(range, _)| range.base());
-        let mut map = Self { declared: Vec::new() };
+        let recent = Recent {
+            start: 0,
+            end: 0,
+            device: false,
+            page: TableAddr(0),
+        };
+        let mut map = Self {
+            declared: Vec::new(),
+            recent,
+        };
         let mut merged: Option<(PageRange, bool)> = None;
         for (range, device) in ranges {
             merged = match merged {
@@ -73,42 +100,82 @@ impl NormalWorldMap {
         let Some((range, device)) = range else { return };
         let chunk = |address: u64| address >> (PAGE_SHIFT + CHUNK_SHIFT);
         let first_chunk = chunk(range.base().as_u64());
-        let chunks = chunk(range.last().as_u64()).saturating_sub(first_chunk).saturating_add(1);
+        let chunks = chunk(range.last().as_u64())
+            .saturating_sub(first_chunk)
+            .saturating_add(1);
         let chunks = vec![None; usize::try_from(chunks).unwrap_or(0)];
-        self.declared.push(Declared { range, device, first_chunk, chunks });
+        self.declared.push(Declared {
+            range,
+            device,
+            first_chunk,
+            chunks,
+        });
     }
 
     /// Marks `range`, none of which is marked, and says what it is.
     ///
     /// # Errors
     /// `Denied` when some of it is marked or was not declared; `NoMemory`.
-    #[inline]
+    #[inline(never)]
     pub(super) fn claim<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<Memory, FfaError> {
-        let declared = self.declared.iter_mut().find(|d| d.range.contains_range(range)).ok_or(FfaError::Denied)?;
-        if let Some(Bits { chunk, word, mask }) = one_word(range) {
+        let declared = self
+            .declared
+            .iter_mut()
+            .find(|d| d.range.contains_range(range))
+            .ok_or(FfaError::Denied)?;
+        for Bits { chunk, word, mask } in bits(range) {
             let page = declared.take(memory, chunk)?;
-            let found = memory.read_descriptor(page, word);
-            if found & mask != 0 {
+            if memory.read_descriptor(page, word) & mask != 0 {
                 return Err(FfaError::Denied);
             }
-            memory.write_descriptor(page, word, found | mask);
-        } else {
-            declared.claim_long(memory, range)?;
         }
-        Ok(Memory { world: World::NonSecure, device: declared.device, writable: true, executable: false })
+        declared.change(memory, range, |old, mask| old | mask);
+        let device = declared.device;
+        self.recent = declared.around(range.last().as_u64()).unwrap_or(self.recent);
+        Ok(describe(device))
+    }
+
+    /// Claims ranges in order, up to the first that can't be. See [`Estate::claim`](super::plan::Estate::claim).
+    pub(super) fn claim_all<M: TableMemory>(
+        &mut self,
+        memory: &mut M,
+        ranges: &[PageRange],
+        known: &mut Option<Memory>,
+    ) -> (usize, Result<(), FfaError>) {
+        for (claimed, range) in ranges.iter().enumerate() {
+            let Recent { page, device, .. } = self.recent;
+            let alike = known.is_some_and(|known| known.device == device);
+            if let Some((word, mask)) = one_word(range).filter(|_| alike && self.recent.has(range)) {
+                let found = memory.read_descriptor(page, word);
+                if found & mask != 0 {
+                    return (claimed, Err(FfaError::Denied));
+                }
+                memory.write_descriptor(page, word, found | mask);
+                continue;
+            }
+            match self.claim(memory, range) {
+                Ok(found) if known.is_none_or(|known| known.device == found.device) => *known = Some(found),
+                Ok(_) => {
+                    self.release(memory, range);
+                    return (claimed, Err(FfaError::Denied));
+                }
+                Err(error) => return (claimed, Err(error)),
+            }
+        }
+        (ranges.len(), Ok(()))
     }
 
     /// Takes marks away.
     #[inline]
-    pub(super) fn release<M: TableMemory>(&self, memory: &mut M, range: &PageRange) {
-        let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) else { return };
-        if let Some(Bits { chunk, word, mask }) = one_word(range) {
-            if let Some(page) = declared.chunk(chunk) {
-                let found = memory.read_descriptor(page, word);
-                memory.write_descriptor(page, word, found & !mask);
-            }
-        } else {
+    pub(super) fn release<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) {
+        if self.recent.has(range)
+            && let Some((word, mask)) = one_word(range)
+        {
+            let found = memory.read_descriptor(self.recent.page, word);
+            memory.write_descriptor(self.recent.page, word, found & !mask);
+        } else if let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) {
             declared.change(memory, range, |old, mask| old & !mask);
+            self.recent = declared.around(range.last().as_u64()).unwrap_or(self.recent);
         }
     }
 
@@ -118,7 +185,9 @@ impl NormalWorldMap {
     /// `NoMemory`; some of it is marked then.
     pub(super) fn reserve<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<(), FfaError> {
         for declared in &mut self.declared {
-            let Some(part) = declared.range.intersection(range) else { continue };
+            let Some(part) = declared.range.intersection(range) else {
+                continue;
+            };
             for Bits { chunk, .. } in bits(&part) {
                 declared.take(memory, chunk)?;
             }
@@ -131,9 +200,13 @@ impl NormalWorldMap {
     pub(super) fn marked<M: TableMemory>(&self, memory: &M, range: &PageRange) -> u64 {
         let mut count = 0_u64;
         for declared in &self.declared {
-            let Some(part) = declared.range.intersection(range) else { continue };
+            let Some(part) = declared.range.intersection(range) else {
+                continue;
+            };
             for Bits { chunk, word, mask } in bits(&part) {
-                let found = declared.chunk(chunk).map_or(0, |page| memory.read_descriptor(page, word));
+                let found = declared
+                    .chunk(chunk)
+                    .map_or(0, |page| memory.read_descriptor(page, word));
                 count = count.saturating_add(u64::from((found & mask).count_ones()));
             }
         }
@@ -143,7 +216,10 @@ impl NormalWorldMap {
     /// Number of pages of bits.
     #[cfg(any(test, feature = "fake"))]
     pub(super) fn pages(&self) -> usize {
-        self.declared.iter().map(|declared| declared.chunks.iter().flatten().count()).sum()
+        self.declared
+            .iter()
+            .map(|declared| declared.chunks.iter().flatten().count())
+            .sum()
     }
 }
 
@@ -156,24 +232,31 @@ impl Declared {
     /// The page of bits `chunk`, which is made if there is none.
     #[inline]
     fn take<M: TableMemory>(&mut self, memory: &mut M, chunk: u64) -> Result<TableAddr, FfaError> {
-        let index = chunk.checked_sub(self.first_chunk).and_then(|index| usize::try_from(index).ok());
-        let place = index.and_then(|index| self.chunks.get_mut(index)).ok_or(FfaError::Denied)?;
+        let index = chunk
+            .checked_sub(self.first_chunk)
+            .and_then(|index| usize::try_from(index).ok());
+        let place = index
+            .and_then(|index| self.chunks.get_mut(index))
+            .ok_or(FfaError::Denied)?;
         match place {
             Some(page) => Ok(*page),
             None => Ok(*place.insert(memory.allocate_table().ok_or(FfaError::NoMemory)?)),
         }
     }
 
-    #[inline(never)]
-    fn claim_long<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> Result<(), FfaError> {
-        for Bits { chunk, word, mask } in bits(range) {
-            let page = self.take(memory, chunk)?;
-            if memory.read_descriptor(page, word) & mask != 0 {
-                return Err(FfaError::Denied);
-            }
-        }
-        self.change(memory, range, |old, mask| old | mask);
-        Ok(())
+    /// The short cut for the page of bits of `address`.
+    fn around(&self, address: u64) -> Option<Recent> {
+        const SHIFT: u32 = PAGE_SHIFT + CHUNK_SHIFT;
+        let chunk = address >> SHIFT;
+        let page = self.chunk(chunk)?;
+        let (start, end) = (chunk << SHIFT, chunk.saturating_add(1) << SHIFT);
+        let (first, last) = (self.range.base().as_u64(), self.range.end().as_u64());
+        Some(Recent {
+            start: start.max(first),
+            end: end.min(last),
+            device: self.device,
+            page,
+        })
     }
 
     #[inline]
@@ -187,16 +270,26 @@ impl Declared {
     }
 }
 
-/// The bits of a range that are all in one word, else `None`.
+/// What claimed memory is.
+const fn describe(device: bool) -> Memory {
+    Memory {
+        world: World::NonSecure,
+        device,
+        writable: true,
+        executable: false,
+    }
+}
+
+/// The word in its page of bits that has all bits of a range, and which those are; `None` when they are in several.
 #[inline]
-fn one_word(range: &PageRange) -> Option<Bits> {
+fn one_word(range: &PageRange) -> Option<(usize, u64)> {
     let at = range.base().as_u64() >> PAGE_SHIFT;
     let (offset, count) = (at % WORD_BITS, range.pages());
     if count > WORD_BITS.wrapping_sub(offset) {
         return None;
     }
-    let mask = (u64::MAX >> WORD_BITS.wrapping_sub(count)) << offset;
-    Some(Bits { chunk: at >> CHUNK_SHIFT, word: ((at / WORD_BITS) & 511) as usize, mask })
+    let mask = (u64::MAX >> (WORD_BITS.wrapping_sub(count) % WORD_BITS)) << offset;
+    Some((((at / WORD_BITS) & 511) as usize, mask))
 }
 
 /// The bits of a range, word by word.
@@ -209,7 +302,11 @@ fn bits(range: &PageRange) -> impl Iterator<Item = Bits> + use<> {
         let offset = at % WORD_BITS;
         let count = left.min(WORD_BITS.wrapping_sub(offset));
         let mask = (u64::MAX >> WORD_BITS.wrapping_sub(count)) << offset;
-        let this = Bits { chunk: at >> CHUNK_SHIFT, word: ((at / WORD_BITS) & 511) as usize, mask };
+        let this = Bits {
+            chunk: at >> CHUNK_SHIFT,
+            word: ((at / WORD_BITS) & 511) as usize,
+            mask,
+        };
         at = at.wrapping_add(count);
         Some(this)
     })
@@ -232,7 +329,12 @@ mod tests {
         let ram = map.claim(&mut memory, &range(0x40000, 200)).unwrap();
         assert!(!ram.device && ram.writable && !ram.executable && ram.world == World::NonSecure);
         assert!(map.claim(&mut memory, &range(0x9000, 1)).unwrap().device);
-        for taken in [range(0x40000, 1), range(0x400c7, 2), range(0x40000, 0x10000), range(0x400c7, 1)] {
+        for taken in [
+            range(0x40000, 1),
+            range(0x400c7, 2),
+            range(0x40000, 0x10000),
+            range(0x400c7, 1),
+        ] {
             assert_eq!(map.claim(&mut memory, &taken), Err(FfaError::Denied), "{taken}");
         }
         assert_eq!(map.marked(&memory, &range(0, 1 << 20)), 201);
@@ -245,9 +347,21 @@ mod tests {
     #[test]
     fn only_declared_memory_is_claimed() {
         let mut memory = FakeMemory::new();
-        let declared = [(range(20, 10), false), (range(10, 10), false), (range(30, 5), true), (range(0x3_fff8, 16), false)];
+        let declared = [
+            (range(20, 10), false),
+            (range(10, 10), false),
+            (range(30, 5), true),
+            (range(0x3_fff8, 16), false),
+        ];
         let mut map = NormalWorldMap::new(declared.into_iter());
-        for bad in [range(9, 1), range(9, 2), range(29, 2), range(34, 2), range(35, 1), range(0x4_0007, 2)] {
+        for bad in [
+            range(9, 1),
+            range(9, 2),
+            range(29, 2),
+            range(34, 2),
+            range(35, 1),
+            range(0x4_0007, 2),
+        ] {
             assert_eq!(map.claim(&mut memory, &bad), Err(FfaError::Denied), "{bad}");
         }
         // Ranges that touch are one; one that crosses a page of bits too.

@@ -110,7 +110,12 @@ impl Memory {
             World::Secure => 0,
             World::NonSecure => ATTRIBUTE_NON_SECURE,
         };
-        non_secure | if self.device { ATTRIBUTES_DEVICE } else { ATTRIBUTES_NORMAL }
+        non_secure
+            | if self.device {
+                ATTRIBUTES_DEVICE
+            } else {
+                ATTRIBUTES_NORMAL
+            }
     }
 }
 
@@ -186,14 +191,21 @@ impl Granted {
     /// Back from [`Granted::encode`].
     #[must_use]
     pub const fn of(byte: u8) -> Self {
-        Self { write: byte & 0b11 == 0b10, execute: byte >> 2 == 0b10 }
+        Self {
+            write: byte & 0b11 == 0b10,
+            execute: byte >> 2 == 0b10,
+        }
     }
 
     /// As stage 2 says it.
     #[must_use]
     pub const fn stage2(self) -> (Access, Execute) {
         (
-            if self.write { Access::ReadWrite } else { Access::ReadOnly },
+            if self.write {
+                Access::ReadWrite
+            } else {
+                Access::ReadOnly
+            },
             if self.execute { Execute::Always } else { Execute::Never },
         )
     }
@@ -216,7 +228,11 @@ pub const fn check_send(kind: Kind, borrowers: u32, attributes: u16, flags: u32)
     if matches!(kind, Kind::Share) || several {
         return check_normal(attributes);
     }
-    if attributes == 0 { Ok(()) } else { Err(FfaError::InvalidParameters) }
+    if attributes == 0 {
+        Ok(())
+    } else {
+        Err(FfaError::InvalidParameters)
+    }
 }
 
 /// Checks attributes that must be those of Normal memory.
@@ -254,7 +270,11 @@ pub const fn check_memory(kind: Kind, borrowers: u32, flags: u32, memory: Memory
     let writes = sent & 0b11 == 0b10 || flags & FLAG_CLEAR != 0;
     let lent_to_one = matches!(kind, Kind::Lend) && borrowers == 1;
     let device_is_right = !memory.device || lent_to_one && flags & FLAG_CLEAR == 0;
-    if device_is_right && (memory.writable || !writes) { Ok(()) } else { Err(FfaError::Denied) }
+    if device_is_right && (memory.writable || !writes) {
+        Ok(())
+    } else {
+        Err(FfaError::Denied)
+    }
 }
 
 /// What a retrieve request is about.

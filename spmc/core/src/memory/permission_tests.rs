@@ -12,27 +12,48 @@ fn memories() -> Vec<Memory> {
     let mut all = vec![];
     for world in [World::Secure, World::NonSecure] {
         for bits in 0..8 {
-            all.push(Memory { world, device: bits & 1 != 0, writable: bits & 2 != 0, executable: bits & 4 != 0 });
+            all.push(Memory {
+                world,
+                device: bits & 1 != 0,
+                writable: bits & 2 != 0,
+                executable: bits & 4 != 0,
+            });
         }
     }
     all
 }
 
 fn transaction(kind: Kind, borrowers: u32, memory: Memory, sent: u8) -> Transaction {
-    Transaction { kind, borrowers, flags: kind.type_flag(), memory, sent, again: false }
+    Transaction {
+        kind,
+        borrowers,
+        flags: kind.type_flag(),
+        memory,
+        sent,
+        again: false,
+    }
 }
 
 #[test]
 fn permission_bytes() {
     let right: Vec<u8> = (0..=255).filter(|byte| Permissions::decode(*byte).is_ok()).collect();
     assert_eq!(right, [0, 1, 2, 4, 5, 6, 8, 9, 10]);
-    assert_eq!(Permissions::decode(0b10_01), Ok(Permissions { data: Data::ReadOnly, instruction: Instruction::Execute }));
+    assert_eq!(
+        Permissions::decode(0b10_01),
+        Ok(Permissions {
+            data: Data::ReadOnly,
+            instruction: Instruction::Execute
+        })
+    );
     for write in [false, true] {
         for execute in [false, true] {
             let granted = Granted { write, execute };
             assert_eq!(Granted::of(granted.encode()), granted);
             let (access, executes) = granted.stage2();
-            assert_eq!((access == Access::ReadWrite, executes == Execute::Always), (write, execute));
+            assert_eq!(
+                (access == Access::ReadWrite, executes == Execute::Always),
+                (write, execute)
+            );
         }
     }
 }
@@ -44,7 +65,11 @@ fn a_sender_says_data_access_and_no_instruction_access() {
             let right = matches!(byte, 1 | 2) || byte == 0 && kind == Kind::Donate;
             assert_eq!(check_sent(kind, byte, 0).is_ok(), right, "{kind:?} {byte:#x}");
             for flags in 1..=255 {
-                assert_eq!(check_sent(kind, byte, flags), INVALID, "no flag of an EMAD is a sender's");
+                assert_eq!(
+                    check_sent(kind, byte, flags),
+                    INVALID,
+                    "no flag of an EMAD is a sender's"
+                );
             }
         }
     }
@@ -68,7 +93,11 @@ fn send_attributes() {
                 } else {
                     INVALID
                 };
-                assert_eq!(check_send(kind, borrowers, attributes, 0), expected, "{kind:?} {borrowers} {attributes:#x}");
+                assert_eq!(
+                    check_send(kind, borrowers, attributes, 0),
+                    expected,
+                    "{kind:?} {borrowers} {attributes:#x}"
+                );
             }
         }
     }
@@ -99,7 +128,11 @@ fn what_the_owner_may_not_do_it_does_not_pass_on() {
                         let mut right = memory.writable || sent != 2 && flags == 0;
                         right &= !memory.device || kind == Kind::Lend && borrowers == 1 && flags == 0;
                         let expected = if right { Ok(()) } else { DENIED };
-                        assert_eq!(check_memory(kind, borrowers, flags, memory, sent), expected, "{kind:?} {memory:?}");
+                        assert_eq!(
+                            check_memory(kind, borrowers, flags, memory, sent),
+                            expected,
+                            "{kind:?} {memory:?}"
+                        );
                     }
                 }
             }
@@ -116,7 +149,10 @@ fn a_borrower_gets_what_it_may_and_no_more() {
                     for asked in 0..=255 {
                         let result = transaction(kind, borrowers, memory, sent).grant(asked);
                         let expected = granted(kind, borrowers, memory, sent, asked);
-                        assert_eq!(result, expected, "{kind:?} to {borrowers}, {memory:?}, sent {sent}, asked {asked:#x}");
+                        assert_eq!(
+                            result, expected,
+                            "{kind:?} to {borrowers}, {memory:?}, sent {sent}, asked {asked:#x}"
+                        );
                     }
                 }
             }
@@ -207,21 +243,36 @@ fn retrieve_attributes() {
                 _ if cache % 2 == 1 && share != 1 => DENIED,
                 _ => INVALID,
             };
-            assert_eq!(transaction(Kind::Lend, 1, memory, 2).check_attributes(attributes), expected, "{attributes:#x}");
+            assert_eq!(
+                transaction(Kind::Lend, 1, memory, 2).check_attributes(attributes),
+                expected,
+                "{attributes:#x}"
+            );
         }
     }
 }
 
 #[test]
 fn response_attributes_have_the_ns_bit() {
-    let of = |world, device| Memory { world, device, writable: true, executable: false }.attributes();
+    let of = |world, device| {
+        Memory {
+            world,
+            device,
+            writable: true,
+            executable: false,
+        }
+        .attributes()
+    };
     assert_eq!([of(World::Secure, false), of(World::NonSecure, false)], [0x2f, 0x6f]);
     assert_eq!([of(World::Secure, true), of(World::NonSecure, true)], [0x10, 0x50]);
 }
 
 #[test]
 fn alignments() {
-    assert_eq!([alignment_mask(0), alignment_mask(0xf << 5), alignment_mask(1 << 9)], [0, 0, 0xfff]);
+    assert_eq!(
+        [alignment_mask(0), alignment_mask(0xf << 5), alignment_mask(1 << 9)],
+        [0, 0, 0xfff]
+    );
     assert_eq!(alignment_mask(1 << 9 | 9 << 5), 0x1f_ffff);
     assert_eq!(alignment_mask(1 << 9 | 15 << 5), 0x7ff_ffff);
 }

@@ -17,8 +17,8 @@ use core::ops::ControlFlow;
 
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 use tantalum_stage2::{
-    Access, Attributes, Entry, Error, Execute, Granule, Invalidate, Ipa, IpaRange, MemoryType, OutputAddress, Ownership,
-    Run, Tables, WithTlb,
+    Access, Attributes, Entry, Error, Execute, Granule, Invalidate, Ipa, IpaRange, MemoryType, OutputAddress,
+    Ownership, Run, Tables, WithTlb,
 };
 
 use crate::{
@@ -58,7 +58,12 @@ impl Partitions for crate::spmc::Spmc {
     fn space(&self, id: EndpointId) -> Option<Space<'_>> {
         let partition = self.find(id)?;
         let (tables, roots, stopped) = (&partition.tables, partition.roots, partition.is_stopped());
-        Some(Space { id, tables, roots, stopped })
+        Some(Space {
+            id,
+            tables,
+            roots,
+            stopped,
+        })
     }
 }
 
@@ -101,35 +106,27 @@ impl<'a> Estate<'a> {
         Some(Self::Partition(space.tables.lock(), space.roots))
     }
 
-    /// Claims `range`, which must be the owner's, and its alone; says what it is. `known` is what was claimed before in
-    /// the same transaction.
+    /// Claims `ranges` in order, which must be the owner's, and its alone, up to the first that isn't. `known` is what was
+    /// claimed before in the same transaction, and then what all is. Returns how many were claimed, and why not more.
     ///
     /// # Errors
-    /// `Denied` when it is not, or not like the other; `NoMemory`. Nothing has changed then.
-    #[inline]
+    /// `Denied` when one is not its, or not like the others; `NoMemory`. Nothing has become of that one then.
     pub(super) fn claim<M: Machine>(
         &mut self,
         machine: &mut M,
-        range: &PageRange,
-        known: Option<Memory>,
-    ) -> Result<Memory, FfaError> {
-        let both = |found: Memory| known.map_or(Some(found), |known| known.and(found)).ok_or(FfaError::Denied);
+        ranges: &[PageRange],
+        known: &mut Option<Memory>,
+    ) -> (usize, Result<(), FfaError>) {
         match self {
-            Self::NormalWorld(map) => {
-                let found = map.claim(machine, range)?;
-                both(found).inspect_err(|_| map.release(machine, range))
-            }
+            Self::NormalWorld(map) => map.claim_all(machine, ranges, known),
             Self::Partition(tables, roots) => {
-                let ipas = ipa_range(range).ok_or(FfaError::Denied)?;
-                let secure = matches!(tables.secure.entry(machine, ipas.start()), Entry::Mapped(..));
-                let world = if secure { World::Secure } else { World::NonSecure };
-                let tables = of_world(tables, world);
-                let memory = both(inspect(tables, machine, ipas, world)?)?;
-                match tables.set_state(&mut with_tlb!(machine, *roots), ipas, Ownership::Shared) {
-                    Ok(()) => Ok(memory),
-                    Err(Error::OutOfTables) => Err(FfaError::NoMemory),
-                    Err(_) => Err(FfaError::Denied),
+                for (claimed, range) in ranges.iter().enumerate() {
+                    match claim_pages(tables, machine, *roots, range, *known) {
+                        Ok(memory) => *known = Some(memory),
+                        Err(error) => return (claimed, Err(error)),
+                    }
                 }
+                (ranges.len(), Ok(()))
             }
         }
     }
@@ -144,7 +141,9 @@ impl<'a> Estate<'a> {
             Kind::Lend => Ownership::Lent,
             Kind::Donate => Ownership::Donated,
         };
-        let (Self::Partition(tables, roots), Some(memory)) = (self, share.memory) else { return Ok(()) };
+        let (Self::Partition(tables, roots), Some(memory)) = (self, share.memory) else {
+            return Ok(());
+        };
         let tables = of_world(tables, memory.world);
         let mut tlb = with_tlb!(machine, *roots);
         let mut token = Invalidate::nothing();
@@ -187,24 +186,54 @@ impl<'a> Estate<'a> {
         }
     }
 
-    /// Gives back one range that was claimed and is not in a share yet.
-    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, range: &PageRange, memory: Memory) {
-        match self {
-            Self::NormalWorld(map) => map.release(machine, range),
-            Self::Partition(tables, roots) => {
+    /// Gives back ranges that were claimed and are not in a share yet; `memory` is what they are.
+    #[cold]
+    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, ranges: &[PageRange], memory: Option<Memory>) {
+        match (self, memory) {
+            (Self::NormalWorld(map), _) => ranges.iter().for_each(|range| map.release(machine, range)),
+            (Self::Partition(tables, roots), Some(memory)) => {
                 let tables = of_world(tables, memory.world);
                 let mut tlb = with_tlb!(machine, *roots);
-                let result = ipa_range(range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));
-                debug_assert!(result.is_some_and(|result| result.is_ok()), "{range} was not claimed");
+                for range in ranges {
+                    let result = ipa_range(range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));
+                    debug_assert!(result.is_some_and(|result| result.is_ok()), "{range} was not claimed");
+                }
             }
+            (Self::Partition(..), None) => debug_assert!(ranges.is_empty(), "claimed, and not known what"),
         }
     }
 
     /// Forgets all ranges of a share that was withdrawn and has a new owner.
     pub(super) fn give_away<M: Machine>(&mut self, machine: &mut M, share: &Share) {
-        let (Self::Partition(tables, roots), Some(memory)) = (self, share.memory) else { return };
+        let (Self::Partition(tables, roots), Some(memory)) = (self, share.memory) else {
+            return;
+        };
         let tables = of_world(tables, memory.world);
         unmap(tables, machine, *roots, share, None);
+    }
+}
+
+/// [`Estate::claim`] for a partition.
+#[inline(never)]
+fn claim_pages<M: Machine>(
+    tables: &mut Stage2Tables,
+    machine: &mut M,
+    roots: Stage2Roots,
+    range: &PageRange,
+    known: Option<Memory>,
+) -> Result<Memory, FfaError> {
+    let ipas = ipa_range(range).ok_or(FfaError::Denied)?;
+    let secure = matches!(tables.secure.entry(machine, ipas.start()), Entry::Mapped(..));
+    let world = if secure { World::Secure } else { World::NonSecure };
+    let tables = of_world(tables, world);
+    let found = inspect(tables, machine, ipas, world)?;
+    let memory = known
+        .map_or(Some(found), |known| known.and(found))
+        .ok_or(FfaError::Denied)?;
+    match tables.set_state(&mut with_tlb!(machine, roots), ipas, Ownership::Shared) {
+        Ok(()) => Ok(memory),
+        Err(Error::OutOfTables) => Err(FfaError::NoMemory),
+        Err(_) => Err(FfaError::Denied),
     }
 }
 
@@ -215,7 +244,11 @@ fn inspect<M: Machine>(tables: &Tables, machine: &M, ipas: IpaRange, world: Worl
         let found = describe(&run, world);
         let both = found.and_then(|found| all.map_or(Some(found), |all| all.and(found)));
         all = both;
-        if both.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if both.is_some() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     };
     match tables.walk(machine, ipas, visit) {
         Ok(ControlFlow::Continue(())) => all.ok_or(FfaError::Denied),
@@ -225,7 +258,9 @@ fn inspect<M: Machine>(tables: &Tables, machine: &M, ipas: IpaRange, world: Worl
 
 /// What a run of pages is to its owner, `None` when it is not to be passed on.
 fn describe(run: &Run, world: World) -> Option<Memory> {
-    let Entry::Mapped(output, attributes) = run.entry else { return None };
+    let Entry::Mapped(output, attributes) = run.entry else {
+        return None;
+    };
     let device = match attributes.memory() {
         MemoryType::NormalWriteBack => false,
         kind if kind.is_device() => true,
@@ -238,25 +273,26 @@ fn describe(run: &Run, world: World) -> Option<Memory> {
     };
     let mine = matches!(attributes.ownership(), Ownership::Owned) && output.0 == run.range.start().0;
     let executable = attributes.execute() == Execute::Always;
-    mine.then_some(Memory { world, device, writable, executable })
+    mine.then_some(Memory {
+        world,
+        device,
+        writable,
+        executable,
+    })
 }
 
-/// Unmaps the ranges of a share before `until`, or all.
-fn unmap<M: Machine>(
-    tables: &mut Tables,
-    machine: &mut M,
-    roots: Stage2Roots,
-    share: &Share,
-    until: Option<PageRange>,
-) {
+/// Unmaps the ranges of a share before the one at `until`, or all.
+fn unmap<M: Machine>(tables: &mut Tables, machine: &mut M, roots: Stage2Roots, share: &Share, until: Option<u64>) {
     let mut tlb = with_tlb!(machine, roots);
     let mut token = Invalidate::nothing();
     let mut ranges = share.ranges_from(&tlb, 0);
-    while let Some(range) = ranges.next(&tlb, share).filter(|range| Some(*range) != until) {
-        let Some(ipas) = ipa_range(&range) else { continue };
+    while let Some((base, pages)) = ranges.next_parts(&tlb, share).filter(|(base, _)| Some(*base) != until) {
+        let Some(ipas) = IpaRange::new(Ipa(base), pages) else {
+            continue;
+        };
         match tables.unmap(&mut tlb, ipas, Ownership::None) {
             Ok(more) => token = token.merge(&mut tlb, more),
-            Err(error) => debug_assert!(false, "{range} can't be unmapped: {error:?}"),
+            Err(error) => debug_assert!(false, "{base:#x} can't be unmapped: {error:?}"),
         }
     }
     token.complete(&mut tlb);
@@ -273,7 +309,10 @@ impl<'a> Tenant<'a> {
     /// Holds the spaces of a partition.
     pub(super) fn of<P: Partitions>(id: EndpointId, partitions: &'a P) -> Option<Self> {
         let space = partitions.space(id)?;
-        Some(Self { tables: space.tables.lock(), roots: space.roots })
+        Some(Self {
+            tables: space.tables.lock(),
+            roots: space.roots,
+        })
     }
 
     /// Maps all ranges of a share.
@@ -289,22 +328,34 @@ impl<'a> Tenant<'a> {
         max_tables: usize,
     ) -> Result<(), FfaError> {
         let memory = share.memory.ok_or(FfaError::Aborted)?;
-        let kind = if memory.device { MemoryType::DeviceNGnRnE } else { MemoryType::NormalWriteBack };
-        let ownership = if share.kind == Kind::Donate { Ownership::Owned } else { Ownership::Borrowed };
+        let kind = if memory.device {
+            MemoryType::DeviceNGnRnE
+        } else {
+            MemoryType::NormalWriteBack
+        };
+        let ownership = if share.kind == Kind::Donate {
+            Ownership::Owned
+        } else {
+            Ownership::Borrowed
+        };
         let (access, execute) = granted.stage2();
         let attributes = Attributes::new(kind, access, execute, ownership);
         let tables = of_world(&mut self.tables, memory.world);
         let mut ranges = share.ranges_from(machine, 0);
-        while let Some(range) = ranges.next(machine, share) {
-            let output = OutputAddress(range.base().as_u64());
-            let result = match ipa_range(&range) {
+        while let Some((base, pages)) = ranges.next_parts(machine, share) {
+            let output = OutputAddress(base);
+            let result = match IpaRange::new(Ipa(base), pages) {
                 Some(_) if tables.table_count() > max_tables => Err(Error::OutOfTables),
                 Some(ipas) => tables.map(machine, ipas, output, attributes, Granule::Blocks),
                 None => Err(Error::OutsideIpaSpace),
             };
             if let Err(error) = result {
-                unmap(tables, machine, self.roots, share, Some(range));
-                return Err(if error == Error::OutOfTables { FfaError::NoMemory } else { FfaError::Denied });
+                unmap(tables, machine, self.roots, share, Some(base));
+                return Err(if error == Error::OutOfTables {
+                    FfaError::NoMemory
+                } else {
+                    FfaError::Denied
+                });
             }
         }
         Ok(())
@@ -313,7 +364,13 @@ impl<'a> Tenant<'a> {
     /// Takes all ranges of a share away again.
     pub(super) fn unmap<M: Machine>(&mut self, machine: &mut M, share: &Share) {
         let Some(memory) = share.memory else { return };
-        unmap(of_world(&mut self.tables, memory.world), machine, self.roots, share, None);
+        unmap(
+            of_world(&mut self.tables, memory.world),
+            machine,
+            self.roots,
+            share,
+            None,
+        );
     }
 }
 

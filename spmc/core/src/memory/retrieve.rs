@@ -3,7 +3,8 @@
 use super::{
     Buffer, Caller, MAX_CLEAR_PAGES, MemoryManager, Outcome, Partitions, State,
     descriptor::{
-        Composite, Emad, Header, Layout, Reader, UNIT, Writer, composite_block, composite_offset, write_emad, write_header,
+        Composite, Emad, Header, Layout, Reader, UNIT, Writer, composite_block, composite_offset, write_emad,
+        write_header,
     },
     permission::{
         EMAD_OTHER, FLAG_BYPASS, FLAG_CLEAR, FLAG_CLEAR_RELINQUISH, FLAG_TYPE, Granted, Kind, Permissions, Transaction,
@@ -62,12 +63,27 @@ impl MemoryManager {
         let state = &mut *self.state.lock();
         let share = state.shares.get(handle).ok_or(FfaError::InvalidParameters)?;
         let (emads, progress) = if caller.is_normal_world() {
-            (share.borrowers, Progress { place: None, next: share.hypervisor_next })
+            (
+                share.borrowers,
+                Progress {
+                    place: None,
+                    next: share.hypervisor_next,
+                },
+            )
         } else {
             let (place, borrower) = share.find(machine, caller.id).ok_or(FfaError::InvalidParameters)?;
-            (1, Progress { place: Some((place, borrower)), next: borrower.next })
+            (
+                1,
+                Progress {
+                    place: Some((place, borrower)),
+                    next: borrower.next,
+                },
+            )
         };
-        let sent = progress.next.checked_mul(UNIT).and_then(|bytes| bytes.checked_add(layout.constituents_offset(emads)));
+        let sent = progress
+            .next
+            .checked_mul(UNIT)
+            .and_then(|bytes| bytes.checked_add(layout.constituents_offset(emads)));
         if progress.next == 0 || sent != Some(offset) || !names(caller, endpoint, share.owner) {
             return Err(FfaError::InvalidParameters);
         }
@@ -75,9 +91,17 @@ impl MemoryManager {
         let room = u32::try_from(rx.range.bytes()).unwrap_or(u32::MAX);
         let next = write_ranges(machine, &mut writer, share, progress.next, room)?;
         let fragment = next.wrapping_sub(progress.next).saturating_mul(UNIT);
-        let sender = if caller.is_normal_world() { share.owner } else { caller.id };
+        let sender = if caller.is_normal_world() {
+            share.owner
+        } else {
+            caller.id
+        };
         state.advance(machine, handle, progress, next);
-        Ok(Outcome::Fragment { handle, fragment, sender })
+        Ok(Outcome::Fragment {
+            handle,
+            fragment,
+            sender,
+        })
     }
 }
 
@@ -110,7 +134,11 @@ impl State {
             return Err(FfaError::InvalidParameters);
         }
         // The only one named may be the caller; otherwise all must be.
-        let named = if header.flags & FLAG_BYPASS != 0 { 1 } else { share.borrowers };
+        let named = if header.flags & FLAG_BYPASS != 0 {
+            1
+        } else {
+            share.borrowers
+        };
         if header.emads != named {
             return Err(FfaError::InvalidParameters);
         }
@@ -149,7 +177,11 @@ impl State {
         transaction.check_attributes(header.attributes)?;
         let granted = transaction.grant(permissions)?;
         transaction.check_flags(header.flags, granted)?;
-        Ok(Own { place, borrower, granted })
+        Ok(Own {
+            place,
+            borrower,
+            granted,
+        })
     }
 
     /// Lets a borrower have what it asks for, and writes the first fragment of the response.
@@ -159,7 +191,11 @@ impl State {
         partitions: &P,
         layout: Layout,
         header: &Header,
-        Own { place, mut borrower, granted }: Own,
+        Own {
+            place,
+            mut borrower,
+            granted,
+        }: Own,
         rx: Buffer,
     ) -> Result<Outcome, FfaError> {
         let max_tables = self.shares.limits().tables;
@@ -201,7 +237,15 @@ impl State {
         {
             estate.give_away(machine, share);
         }
-        self.advance(machine, header.handle, Progress { place: Some((place, borrower)), next: 0 }, next);
+        self.advance(
+            machine,
+            header.handle,
+            Progress {
+                place: Some((place, borrower)),
+                next: 0,
+            },
+            next,
+        );
         Ok(outcome)
     }
 
@@ -252,7 +296,10 @@ impl State {
 
 /// The open share that a retrieve request is about.
 fn requested<'a>(shares: &'a mut Shares, header: &Header) -> Result<&'a mut Share, FfaError> {
-    shares.get(header.handle).filter(|share| share.sending.is_none()).ok_or(FfaError::InvalidParameters)
+    shares
+        .get(header.handle)
+        .filter(|share| share.sending.is_none())
+        .ok_or(FfaError::InvalidParameters)
 }
 
 /// A composite header in a request, at `offset`, must be empty: where the memory is to be is not the borrower's to say, since
@@ -262,12 +309,18 @@ fn no_ranges<M: Machine>(machine: &mut M, reader: &mut Reader, offset: u32) -> R
         return Err(FfaError::InvalidParameters);
     }
     reader.seek(offset)?;
-    if reader.block(machine)? == [0, 0] { Ok(()) } else { Err(FfaError::InvalidParameters) }
+    if reader.block(machine)? == [0, 0] {
+        Ok(())
+    } else {
+        Err(FfaError::InvalidParameters)
+    }
 }
 
 /// Notes that a place was seen; whether it is the first time.
 fn mark(seen: &mut [u64; 4], place: u32) -> bool {
-    let Some(word) = seen.get_mut((place / 64) as usize) else { return false };
+    let Some(word) = seen.get_mut((place / 64) as usize) else {
+        return false;
+    };
     let bit = 1_u64.wrapping_shl(place);
     let first = *word & bit == 0;
     *word |= bit;
@@ -297,7 +350,11 @@ fn respond<M: Machine>(
     let head = layout.constituents_offset(emads);
     let room = u32::try_from(rx.range.bytes()).unwrap_or(u32::MAX);
     let room = room.checked_sub(head).ok_or(FfaError::NoMemory)?;
-    let total = share.ranges().checked_mul(UNIT).and_then(|bytes| bytes.checked_add(head)).ok_or(FfaError::NoMemory)?;
+    let total = share
+        .ranges()
+        .checked_mul(UNIT)
+        .and_then(|bytes| bytes.checked_add(head))
+        .ok_or(FfaError::NoMemory)?;
     let header = Header {
         sender: share.owner,
         attributes: memory.attributes(),
@@ -315,7 +372,10 @@ fn respond<M: Machine>(
         write_emad(machine, &mut writer, layout, &emad)?;
     }
     let pages = u32::try_from(share.pages).map_err(|_| FfaError::NoMemory)?;
-    let composite = composite_block(Composite { pages, constituents: share.ranges() });
+    let composite = composite_block(Composite {
+        pages,
+        constituents: share.ranges(),
+    });
     writer.block(machine, composite)?;
     let next = write_ranges(machine, &mut writer, share, 0, room)?;
     let fragment = next.saturating_mul(UNIT).saturating_add(head);
@@ -333,8 +393,8 @@ fn write_ranges<M: Machine>(
     let until = share.ranges().min(first.saturating_add(room / UNIT));
     let mut ranges = share.ranges_from(machine, first);
     for _ in first..until {
-        let range = ranges.next(machine, share).ok_or(FfaError::Aborted)?;
-        writer.block(machine, [range.base().as_u64(), range.pages()])?;
+        let (base, pages) = ranges.next_parts(machine, share).ok_or(FfaError::Aborted)?;
+        writer.block(machine, [base, pages])?;
     }
     writer.flush(machine)?;
     Ok(until)

@@ -1,5 +1,7 @@
 //! FFA_MEM_DONATE, FFA_MEM_LEND, FFA_MEM_SHARE, FFA_MEM_FRAG_TX: the sender's side.
 
+use arrayvec::ArrayVec;
+
 use super::{
     Buffer, Caller, MAX_CLEAR_PAGES, MemoryManager, Outcome, Partitions, State,
     descriptor::{Composite, Emad, Header, Layout, Reader, UNIT, constituent},
@@ -50,8 +52,16 @@ impl MemoryManager {
         let mut budget = state.shares.admit(header.sender)?;
         let mut share = Share::new(header.sender, kind, header.flags | kind.type_flag(), header.tag);
         let handle = state.shares.take_place().ok_or(FfaError::NoMemory)?;
-        let result = begin(machine, partitions, &mut share, &header, &mut reader, [total, fragment], &mut budget)
-            .and_then(|()| state.collect(machine, partitions, &mut share, &mut reader, &mut budget));
+        let result = begin(
+            machine,
+            partitions,
+            &mut share,
+            &header,
+            &mut reader,
+            [total, fragment],
+            &mut budget,
+        )
+        .and_then(|()| state.collect(machine, partitions, &mut share, &mut reader, &mut budget));
         state.settle(machine, partitions, handle, share, result)
     }
 
@@ -83,7 +93,9 @@ impl MemoryManager {
         let owner = share.owner;
         // Taken out of the table meanwhile, so that what is stored more is charged to its owner when it is back.
         let mut budget = state.shares.budget_of(owner);
-        let Some(mut share) = state.shares.take_out(handle) else { return Err(FfaError::InvalidParameters) };
+        let Some(mut share) = state.shares.take_out(handle) else {
+            return Err(FfaError::InvalidParameters);
+        };
         let result = state.collect(machine, partitions, &mut share, &mut reader, &mut budget);
         state.settle(machine, partitions, handle, share, result)
     }
@@ -111,7 +123,9 @@ fn begin<M: Machine, P: Partitions>(
     for _ in 0..header.emads {
         let emad = Emad::read(machine, reader, header.emad_bytes)?;
         let known = is_borrower(partitions, &emad, header.sender, share, machine);
-        let same = composite_offset.replace(emad.composite_offset).is_none_or(|first| first == emad.composite_offset);
+        let same = composite_offset
+            .replace(emad.composite_offset)
+            .is_none_or(|first| first == emad.composite_offset);
         if !known || !same {
             return Err(FfaError::InvalidParameters);
         }
@@ -168,7 +182,11 @@ impl State {
             return Err(error);
         }
         let outcome = match share.sending {
-            Some(Sending { received, .. }) => Outcome::SendMore { handle, received, sender: share.owner },
+            Some(Sending { received, .. }) => Outcome::SendMore {
+                handle,
+                received,
+                sender: share.owner,
+            },
             None => Outcome::Sent { handle },
         };
         self.shares.put(handle, Some(share));
@@ -187,13 +205,18 @@ impl State {
     ) -> Result<(), FfaError> {
         let mut sending = share.sending.ok_or(FfaError::Aborted)?;
         let mut estate = Estate::of(share.owner, partitions, &mut self.map).ok_or(FfaError::Aborted)?;
+        let mut batch = Batch::new();
         while !reader.is_done() && sending.constituents != 0 {
-            for bytes in reader.blocks(machine, sending.constituents)? {
-                let range = constituent(bytes)?;
-                sending.constituents = sending.constituents.wrapping_sub(1);
-                sending.pages = sending.pages.checked_sub(range.pages()).ok_or(FfaError::InvalidParameters)?;
-                take(machine, &mut estate, share, &range, budget)?;
+            batch.clear();
+            for bytes in reader.blocks(machine, sending.constituents.min(BATCH))? {
+                batch.push(constituent(bytes)?);
             }
+            let pages = batch.iter().fold(0_u64, |sum, range| sum.saturating_add(range.pages()));
+            sending.pages = sending.pages.checked_sub(pages).ok_or(FfaError::InvalidParameters)?;
+            sending.constituents = sending
+                .constituents
+                .saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            take(machine, &mut estate, share, &batch, budget)?;
         }
         share.sending = Some(sending);
         if sending.constituents != 0 {
@@ -206,26 +229,35 @@ impl State {
     }
 }
 
-/// Claims a range of the owner's, for the share.
-#[inline]
+/// Constituents that are taken in at a time: what the reader has in one piece. Each step over all of them is a short loop.
+const BATCH: u32 = 64;
+type Batch = ArrayVec<PageRange, { BATCH as usize }>;
+
+/// Claims ranges of the owner's, for the share.
 fn take<M: Machine>(
     machine: &mut M,
     estate: &mut Estate<'_>,
     share: &mut Share,
-    range: &PageRange,
+    ranges: &[PageRange],
     budget: &mut u32,
 ) -> Result<(), FfaError> {
-    let memory = match estate.claim(machine, range, share.memory) {
-        Ok(memory) => memory,
-        Err(FfaError::Denied) if share.overlaps(machine, range) => return Err(FfaError::InvalidParameters),
-        Err(error) => return Err(error),
-    };
-    if share.add_range(machine, range, budget).is_err() {
-        estate.release(machine, range, memory);
+    let (claimed, result) = estate.claim(machine, ranges, &mut share.memory);
+    let added = share.add_ranges(machine, ranges.get(..claimed).unwrap_or_default(), budget);
+    if added < claimed {
+        estate.release(machine, ranges.get(added..claimed).unwrap_or_default(), share.memory);
         return Err(FfaError::NoMemory);
     }
-    share.memory = Some(memory);
-    Ok(())
+    result.map_err(|error| match ranges.get(claimed) {
+        Some(range) => explain(machine, share, range, error),
+        None => error,
+    })
+}
+
+/// The error for a range that can't be claimed: one that the sender names twice is its mistake.
+#[cold]
+fn explain<M: Machine>(machine: &M, share: &Share, range: &PageRange, error: FfaError) -> FfaError {
+    let twice = error == FfaError::Denied && share.overlaps(machine, range);
+    if twice { FfaError::InvalidParameters } else { error }
 }
 
 /// All constituents have come: checks what could not be checked before, takes the owner's access away if need be, and opens

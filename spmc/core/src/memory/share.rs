@@ -53,7 +53,9 @@ impl Borrower {
     const AGAIN: u64 = 1 << 25;
 
     fn encode(self) -> u64 {
-        let granted = self.retrieved.map_or(0, |granted| Self::RETRIEVED | u64::from(granted.encode()) << 26);
+        let granted = self
+            .retrieved
+            .map_or(0, |granted| Self::RETRIEVED | u64::from(granted.encode()) << 26);
         let again = if self.again { Self::AGAIN } else { 0 };
         let fixed = u64::from(self.id.as_u16()) | u64::from(self.sent) << 16;
         fixed | granted | again | u64::from(self.next) << 32
@@ -146,7 +148,13 @@ impl Share {
         passed: Block,
         budget: &mut u32,
     ) -> Result<(), Full> {
-        let borrower = Borrower { id, sent, retrieved: None, again: false, next: 0 };
+        let borrower = Borrower {
+            id,
+            sent,
+            retrieved: None,
+            again: false,
+            next: 0,
+        };
         let [first, second] = passed;
         for word in [borrower.encode(), first, second] {
             self.words.push(memory, word, budget)?;
@@ -163,7 +171,9 @@ impl Share {
 
     /// What the sender passes on to a borrower.
     pub(super) fn passed<M: TableMemory>(&self, memory: &M, place: u32) -> Block {
-        let mut cursor = self.words.at(memory, place.wrapping_mul(BORROWER_WORDS).wrapping_add(1));
+        let mut cursor = self
+            .words
+            .at(memory, place.wrapping_mul(BORROWER_WORDS).wrapping_add(1));
         let mut word = || cursor.next(memory, &self.words).unwrap_or(0);
         [word(), word()]
     }
@@ -171,7 +181,8 @@ impl Share {
     /// Writes back a borrower that has changed.
     pub(super) fn set_borrower<M: TableMemory>(&mut self, memory: &mut M, place: u32, borrower: Borrower) {
         if place < self.borrowers {
-            self.words.set(memory, place.wrapping_mul(BORROWER_WORDS), borrower.encode());
+            self.words
+                .set(memory, place.wrapping_mul(BORROWER_WORDS), borrower.encode());
         }
     }
 
@@ -181,26 +192,38 @@ impl Share {
         (0..self.borrowers).find_map(|place| Some((place, self.borrower(memory, place).filter(|b| b.id == id)?)))
     }
 
-    /// Adds a range; one that goes on where the last one ends is taken together with it.
-    #[inline]
-    pub(super) fn add_range<M: TableMemory>(
+    /// Adds ranges, as many as there is room for; one that goes on where the last one ends is taken together with it. Returns
+    /// the number of those that were added.
+    pub(super) fn add_ranges<M: TableMemory>(
         &mut self,
         memory: &mut M,
-        range: &PageRange,
+        ranges: &[PageRange],
         budget: &mut u32,
-    ) -> Result<(), Full> {
-        let base = range.base().as_u64();
-        if base != self.end || !self.join(memory, range) {
-            self.words.push(memory, encode(base, range.pages()).ok_or(Full)?, budget)?;
+    ) -> usize {
+        let (mut added, mut pages) = (0_usize, 0_u64);
+        for range in ranges {
+            let base = range.base().as_u64();
+            if base != self.end || !self.join(memory, range) {
+                let pushed = encode(base, range.pages()).map(|word| self.words.push(memory, word, budget));
+                if pushed != Some(Ok(())) {
+                    break;
+                }
+            }
+            self.end = range.end().as_u64();
+            pages = pages.saturating_add(range.pages());
+            added = added.wrapping_add(1);
         }
-        self.end = range.end().as_u64();
-        self.pages = self.pages.saturating_add(range.pages());
-        Ok(())
+        self.pages = self.pages.saturating_add(pages);
+        added
     }
 
     /// Lengthens the last range, which ends where `range` begins, unless it gets too long by that.
     fn join<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> bool {
-        let last = if self.ranges() == 0 { None } else { self.words.last(memory).and_then(decode) };
+        let last = if self.ranges() == 0 {
+            None
+        } else {
+            self.words.last(memory).and_then(decode)
+        };
         let joined = last.and_then(|last| encode(last.base().as_u64(), last.pages().saturating_add(range.pages())));
         if let Some(word) = joined {
             self.words.replace_last(memory, word);
@@ -210,13 +233,17 @@ impl Share {
 
     /// Number of ranges.
     pub(super) const fn ranges(&self) -> u32 {
-        self.words.len().saturating_sub(self.borrowers.saturating_mul(BORROWER_WORDS))
+        self.words
+            .len()
+            .saturating_sub(self.borrowers.saturating_mul(BORROWER_WORDS))
     }
 
     /// The ranges from one on, in the order in which they were sent.
     pub(super) fn ranges_from<M: TableMemory>(&self, memory: &M, first: u32) -> Ranges {
         let index = self.borrowers.wrapping_mul(BORROWER_WORDS).saturating_add(first);
-        Ranges { cursor: self.words.at(memory, index) }
+        Ranges {
+            cursor: self.words.at(memory, index),
+        }
     }
 
     /// Whether some range has a page in common with `range`. Looks at all of them.
@@ -242,6 +269,12 @@ impl Ranges {
     pub(super) fn next<M: TableMemory>(&mut self, memory: &M, share: &Share) -> Option<PageRange> {
         self.cursor.next(memory, &share.words).and_then(decode)
     }
+
+    /// The next range as its address and number of pages.
+    #[inline]
+    pub(super) fn next_parts<M: TableMemory>(&mut self, memory: &M, share: &Share) -> Option<(u64, u64)> {
+        self.cursor.next(memory, &share.words).map(parts)
+    }
 }
 
 /// A range as a word: page number and number of pages. `None` when there are too many pages.
@@ -249,9 +282,16 @@ fn encode(base: u64, pages: u64) -> Option<u64> {
     (pages >> COUNT_BITS == 0).then_some((base >> PAGE_SHIFT) << COUNT_BITS | pages)
 }
 
+#[inline]
 fn decode(word: u64) -> Option<PageRange> {
-    let pages = word & ((1 << COUNT_BITS) - 1);
-    PageRange::new(PhysAddr::new((word >> COUNT_BITS) << PAGE_SHIFT), pages).ok()
+    let (base, pages) = parts(word);
+    PageRange::new(PhysAddr::new(base), pages).ok()
+}
+
+/// Address and number of pages.
+#[inline]
+const fn parts(word: u64) -> (u64, u64) {
+    ((word >> COUNT_BITS) << PAGE_SHIFT, word & ((1 << COUNT_BITS) - 1))
 }
 
 /// How much there may be of everything.
@@ -269,7 +309,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { shares: 512, pages: 512, reserved: 64, tables: 512 }
+        Self {
+            shares: 512,
+            pages: 512,
+            reserved: 64,
+            tables: 512,
+        }
     }
 }
 
@@ -315,12 +360,19 @@ impl Shares {
     /// Places for as many shares as `limits` say. Allocates on the heap.
     pub(super) fn new(limits: Limits) -> Self {
         let count = limits.shares.min(1 << INDEX_BITS);
-        let slots = (0..count).map(|index| Slot { handle: 0, share: None, next: index.checked_add(1).filter(|n| *n < count) });
+        let slots = (0..count).map(|index| Slot {
+            handle: 0,
+            share: None,
+            next: index.checked_add(1).filter(|n| *n < count),
+        });
         Self {
             slots: slots.collect(),
             free: (count != 0).then_some(0),
             accounts: Vec::with_capacity(count as usize),
-            limits: Limits { shares: count, ..limits },
+            limits: Limits {
+                shares: count,
+                ..limits
+            },
             taken: 0,
             taken_pages: 0,
             normal_world: 0,
@@ -340,7 +392,11 @@ impl Shares {
 
     fn account(&self, owner: EndpointId) -> Account {
         let known = self.accounts.iter().find(|account| account.owner == owner).copied();
-        known.unwrap_or(Account { owner, shares: 0, pages: 0 })
+        known.unwrap_or(Account {
+            owner,
+            shares: 0,
+            pages: 0,
+        })
     }
 
     /// Whether `owner` may have another share, and how many pages it may take for it.
@@ -353,15 +409,27 @@ impl Shares {
         }
         // Whoever has nothing gets the last place too.
         let fits = account.shares.saturating_add(2) <= free || account.shares == 0 && free > 0;
-        if fits { Ok(self.budget_of(owner)) } else { Err(FfaError::NoMemory) }
+        if fits {
+            Ok(self.budget_of(owner))
+        } else {
+            Err(FfaError::NoMemory)
+        }
     }
 
     /// How many pages more `owner` may take.
     pub(super) fn budget_of(&self, owner: EndpointId) -> u32 {
-        let Limits { shares, pages, reserved, .. } = self.limits;
+        let Limits {
+            shares,
+            pages,
+            reserved,
+            ..
+        } = self.limits;
         let mut free = pages.saturating_sub(self.taken_pages);
         if !owner.is_secure() {
-            let kept = u64::from(pages).saturating_mul(u64::from(reserved)).checked_div(u64::from(shares)).unwrap_or(0);
+            let kept = u64::from(pages)
+                .saturating_mul(u64::from(reserved))
+                .checked_div(u64::from(shares))
+                .unwrap_or(0);
             let part = pages.saturating_sub(u32::try_from(kept).unwrap_or(u32::MAX));
             free = free.min(part.saturating_sub(self.normal_world_pages));
         }
@@ -382,7 +450,9 @@ impl Shares {
 
     fn slot(&mut self, handle: u64) -> Option<&mut Slot> {
         let index = usize::try_from(handle & ((1 << INDEX_BITS) - 1)).ok()?;
-        self.slots.get_mut(index).filter(|slot| slot.handle == handle && handle != 0)
+        self.slots
+            .get_mut(index)
+            .filter(|slot| slot.handle == handle && handle != 0)
     }
 
     /// The share with a handle.
@@ -449,7 +519,9 @@ impl Shares {
             self.normal_world = self.normal_world.saturating_sub(shares);
             self.normal_world_pages = self.normal_world_pages.saturating_sub(pages);
         }
-        let Some(place) = self.accounts.iter().position(|account| account.owner == owner) else { return };
+        let Some(place) = self.accounts.iter().position(|account| account.owner == owner) else {
+            return;
+        };
         if let Some(account) = self.accounts.get_mut(place) {
             account.shares = account.shares.saturating_sub(shares);
             account.pages = account.pages.saturating_sub(pages);
@@ -467,6 +539,8 @@ impl Shares {
 
     /// All shares with their handles.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Share)> {
-        self.slots.iter().filter_map(|slot| Some((slot.handle, slot.share.as_ref()?)))
+        self.slots
+            .iter()
+            .filter_map(|slot| Some((slot.handle, slot.share.as_ref()?)))
     }
 }

@@ -47,7 +47,13 @@ pub(super) struct Cursor {
 impl Words {
     /// An empty list.
     pub(super) const fn new() -> Self {
-        Self { inline: [0; INLINE], ends: None, len: 0, pages: 0, room: 0 }
+        Self {
+            inline: [0; INLINE],
+            ends: None,
+            len: 0,
+            pages: 0,
+            room: 0,
+        }
     }
 
     /// Number of words.
@@ -63,7 +69,10 @@ impl Words {
     /// Appends a word. Takes a page if need be, and one off `budget` then.
     #[inline]
     pub(super) fn push<M: TableMemory>(&mut self, memory: &mut M, word: u64, budget: &mut u32) -> Result<(), Full> {
-        if let Some(place) = usize::try_from(self.len).ok().and_then(|index| self.inline.get_mut(index)) {
+        if let Some(place) = usize::try_from(self.len)
+            .ok()
+            .and_then(|index| self.inline.get_mut(index))
+        {
             *place = word;
         } else {
             let page = match self.ends {
@@ -135,15 +144,26 @@ impl Words {
         }
         if let Some(place) = self.inline.get_mut(index as usize) {
             *place = word;
-        } else if let Cursor { page: Some(page), offset, .. } = self.at(memory, index) {
+        } else if let Cursor {
+            page: Some(page),
+            offset,
+            ..
+        } = self.at(memory, index)
+        {
             memory.write_descriptor(page, offset as usize, word);
         }
     }
 
     /// The place of a word, to go on from there.
     pub(super) fn at<M: TableMemory>(&self, memory: &M, index: u32) -> Cursor {
-        let mut cursor = Cursor { index, page: None, offset: 0 };
-        let Some(mut offset) = index.checked_sub(FIRST_IN_PAGE) else { return cursor };
+        let mut cursor = Cursor {
+            index,
+            page: None,
+            offset: 0,
+        };
+        let Some(mut offset) = index.checked_sub(FIRST_IN_PAGE) else {
+            return cursor;
+        };
         cursor.page = self.ends.map(|(first, _)| first).filter(|_| index < self.len);
         while let (Some(page), Some(less)) = (cursor.page, offset.checked_sub(PER_PAGE)) {
             cursor.page = next_page(memory, page);
@@ -219,7 +239,11 @@ mod tests {
         }
         assert_eq!((words.len(), words.pages(), budget), (1600, 4, 6));
         for from in [0, 1, 7, 8, 9, 518, 519, 520, 1029, 1030, 1031, 1599] {
-            assert_eq!(all(&memory, &words, from), (u64::from(from)..1600).collect::<Vec<_>>(), "from {from}");
+            assert_eq!(
+                all(&memory, &words, from),
+                (u64::from(from)..1600).collect::<Vec<_>>(),
+                "from {from}"
+            );
             assert_eq!(words.get(&memory, from), Some(u64::from(from)));
         }
         assert_eq!((words.get(&memory, 1600), words.get(&memory, u32::MAX)), (None, None));

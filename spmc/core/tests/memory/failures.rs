@@ -19,12 +19,32 @@ fn transactions() -> Vec<(u16, FuncId, Message)> {
     let scattered: Vec<_> = (0..1100).map(|number| (page(NS, 0x1100 + 13 * number), 1)).collect();
     let to = [(SP2, RW)];
     vec![
-        (SP1, FuncId::MemShare32, Message::send(Form::V1_2, SP1, &to, &[own(SP1, 1, 1), own(SP1, 4, 3)]).normal()),
-        (SP1, FuncId::MemLend32, Message::send(Form::V1_2, SP1, &to, &[own(SP1, 0, 1), own(SP1, 15, 1)])),
-        (SP1, FuncId::MemDonate32, Message::send(Form::V1_2, SP1, &to, &[own(SP1, 3, 2)])),
-        (NWD, FuncId::MemShare32, Message::send(Form::V1_2, NWD, &to, &scattered).normal()),
+        (
+            SP1,
+            FuncId::MemShare32,
+            Message::send(Form::V1_2, SP1, &to, &[own(SP1, 1, 1), own(SP1, 4, 3)]).normal(),
+        ),
+        (
+            SP1,
+            FuncId::MemLend32,
+            Message::send(Form::V1_2, SP1, &to, &[own(SP1, 0, 1), own(SP1, 15, 1)]),
+        ),
+        (
+            SP1,
+            FuncId::MemDonate32,
+            Message::send(Form::V1_2, SP1, &to, &[own(SP1, 3, 2)]),
+        ),
+        (
+            NWD,
+            FuncId::MemShare32,
+            Message::send(Form::V1_2, NWD, &to, &scattered).normal(),
+        ),
         (NWD, FuncId::MemLend32, Message::send(Form::V1_2, NWD, &to, &scattered)),
-        (NWD, FuncId::MemDonate32, Message::send(Form::V1_2, NWD, &to, &scattered)),
+        (
+            NWD,
+            FuncId::MemDonate32,
+            Message::send(Form::V1_2, NWD, &to, &scattered),
+        ),
     ]
 }
 
@@ -120,7 +140,10 @@ fn buffers_and_memory_that_are_not_there() {
         let first = bytes.len().min(4096);
         w.put_tx(id, &bytes[..first]);
         w.machine.memory.set_broken(tx.world, tx.range.base(), true);
-        assert_eq!(w.call(id, function, [bytes.len() as u64, first as u64, 0, 0]), Err(FfaError::Aborted));
+        assert_eq!(
+            w.call(id, function, [bytes.len() as u64, first as u64, 0, 0]),
+            Err(FfaError::Aborted)
+        );
         w.machine.memory.set_broken(tx.world, tx.range.base(), false);
         if function != FuncId::MemShare32 {
             // Pages of the normal world that do not exist can't be zeroed; nor can one that is broken.
@@ -154,7 +177,13 @@ fn buffers_and_memory_that_are_not_there() {
 fn a_lender_can_have_it_cleared_only_if_that_can_be_done() {
     let mut w = World::new(2);
     let at = page(sp_base(SP1), 3);
-    let handle = w.send(SP1, FuncId::MemLend32, &Message::send(Form::V1_2, SP1, &[(SP2, RW)], &[(at, 1)])).unwrap();
+    let handle = w
+        .send(
+            SP1,
+            FuncId::MemLend32,
+            &Message::send(Form::V1_2, SP1, &[(SP2, RW)], &[(at, 1)]),
+        )
+        .unwrap();
     w.machine.memory.set_broken(Side::Secure, PhysAddr::new(at), true);
     assert_eq!(w.reclaim(SP1, handle, 1), Err(FfaError::Aborted));
     w.check(0);
@@ -206,10 +235,18 @@ fn hostile_descriptors_are_survived() {
             if numbers.next(8) != 0 {
                 mutate(&mut numbers, &mut bytes);
             }
-            let fragment = if numbers.next(3) == 0 { numbers.next(bytes.len() as u64 + 1) & !15 } else { bytes.len() as u64 };
+            let fragment = if numbers.next(3) == 0 {
+                numbers.next(bytes.len() as u64 + 1) & !15
+            } else {
+                bytes.len() as u64
+            };
             w.put_tx(*id, &bytes);
             if let Ok(reply) = w.call(*id, *function, [bytes.len() as u64, fragment, 0, 0]) {
-                let handle = if reply[0] == 0x8400_0061 { reply[2] | reply[3] << 32 } else { reply[1] | reply[2] << 32 };
+                let handle = if reply[0] == 0x8400_0061 {
+                    reply[2] | reply[3] << 32
+                } else {
+                    reply[1] | reply[2] << 32
+                };
                 handles.push(handle);
                 accepted += 1;
             }
@@ -220,7 +257,11 @@ fn hostile_descriptors_are_survived() {
             }
             let by = [SP2, SP2, SP3, NWD][numbers.next(4) as usize];
             w.put_tx(by, &bytes);
-            let _ = w.call(by, FuncId::MemRetrieveReq32, [bytes.len() as u64, bytes.len() as u64, 0, 0]);
+            let _ = w.call(
+                by,
+                FuncId::MemRetrieveReq32,
+                [bytes.len() as u64, bytes.len() as u64, 0, 0],
+            );
             w.rx_full.fill(false);
             let mut bytes = relinquish(handle, 0, &[SP2]);
             mutate(&mut numbers, &mut bytes);
@@ -268,7 +309,11 @@ fn random_bytes_are_no_descriptor() {
     for _ in 0..3000 {
         let length = 16 + (numbers.next(240) & !15);
         let bytes: Vec<u8> = (0..length).map(|_| BYTES[numbers.next(12) as usize]).collect();
-        for (id, function) in [(NWD, FuncId::MemShare32), (SP1, FuncId::MemLend64), (SP1, FuncId::MemRetrieveReq64)] {
+        for (id, function) in [
+            (NWD, FuncId::MemShare32),
+            (SP1, FuncId::MemLend64),
+            (SP1, FuncId::MemRetrieveReq64),
+        ] {
             w.put_tx(id, &bytes);
             assert!(w.call(id, function, [length, length, 0, 0]).is_err());
         }

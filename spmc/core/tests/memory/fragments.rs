@@ -19,9 +19,12 @@ fn scattered(first: u64, count: u64) -> Vec<(u64, u32)> {
 
 #[test]
 fn thousands_of_ranges_go_both_ways() {
-    for (sender, borrower, fragment) in
-        [(Form::V1_0, Form::V1_2, 4096), (Form::V1_1, Form::V1_0, 4096), (Form::V1_2, Form::V1_1, 112), (Form::V1_2, Form::V1_2, 1616)]
-    {
+    for (sender, borrower, fragment) in [
+        (Form::V1_0, Form::V1_2, 4096),
+        (Form::V1_1, Form::V1_0, 4096),
+        (Form::V1_2, Form::V1_1, 112),
+        (Form::V1_2, Form::V1_2, 1616),
+    ] {
         let mut w = World::new(1);
         w.speaks(NWD, sender);
         w.speaks(SP1, borrower);
@@ -29,7 +32,9 @@ fn thousands_of_ranges_go_both_ways() {
         let message = Message::send(sender, NWD, &[(SP1, RO)], &ranges).normal();
         let handle = w.send_by(NWD, FuncId::MemShare32, &message.bytes(), fragment).unwrap();
         w.check(0);
-        let response = w.retrieve(SP1, &Message::retrieve(borrower, NWD, handle, &[(SP1, RO)])).unwrap();
+        let response = w
+            .retrieve(SP1, &Message::retrieve(borrower, NWD, handle, &[(SP1, RO)]))
+            .unwrap();
         assert_eq!((response.plain_ranges(), response.pages), (ranges, Some(3000)));
         w.check(0);
         w.relinquish(SP1, handle, 0).unwrap();
@@ -42,9 +47,20 @@ fn thousands_of_ranges_go_both_ways() {
 #[test]
 fn ranges_that_touch_come_as_one() {
     let mut w = World::new(1);
-    let ranges: Vec<_> = (0..2000).map(|number| (page(NS, 0x2000 + 3 * number), 3)).chain([(NS, 1)]).collect();
-    let handle = w.send(NWD, FuncId::MemShare32, &Message::send(Form::V1_2, NWD, &[(SP1, RW)], &ranges).normal()).unwrap();
-    let response = w.retrieve(SP1, &Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW)])).unwrap();
+    let ranges: Vec<_> = (0..2000)
+        .map(|number| (page(NS, 0x2000 + 3 * number), 3))
+        .chain([(NS, 1)])
+        .collect();
+    let handle = w
+        .send(
+            NWD,
+            FuncId::MemShare32,
+            &Message::send(Form::V1_2, NWD, &[(SP1, RW)], &ranges).normal(),
+        )
+        .unwrap();
+    let response = w
+        .retrieve(SP1, &Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW)]))
+        .unwrap();
     assert_eq!(response.plain_ranges(), [(page(NS, 0x2000), 6000), (NS, 1)]);
     w.check(0);
 }
@@ -59,7 +75,12 @@ fn larger_buffers_take_larger_fragments() {
     let length = bytes.len() as u64;
     let reply = w.call(NWD, FuncId::MemShare64, [length, length, 0, 0]).unwrap();
     assert_eq!(reply[0], 0x8400_0061, "all in one");
-    let response = w.retrieve(SP1, &Message::retrieve(Form::V1_2, NWD, reply[2] | reply[3] << 32, &[(SP1, RW)])).unwrap();
+    let response = w
+        .retrieve(
+            SP1,
+            &Message::retrieve(Form::V1_2, NWD, reply[2] | reply[3] << 32, &[(SP1, RW)]),
+        )
+        .unwrap();
     assert_eq!(response.plain_ranges(), ranges);
 }
 
@@ -71,7 +92,11 @@ fn begin(w: &mut World, kind: FuncId, id: u16, constituents: usize) -> (u64, Vec
     };
     let to = if id == SP1 { SP2 } else { SP1 };
     let message = Message::send(Form::V1_2, id, &[(to, RW)], &ranges);
-    let message = if kind == FuncId::MemShare32 { message.normal() } else { message };
+    let message = if kind == FuncId::MemShare32 {
+        message.normal()
+    } else {
+        message
+    };
     let bytes = message.bytes();
     let first = message.head() + 16 * constituents;
     w.put_tx(id, &bytes[..first]);
@@ -82,19 +107,31 @@ fn begin(w: &mut World, kind: FuncId, id: u16, constituents: usize) -> (u64, Vec
 
 fn go_on(w: &mut World, id: u16, handle: u64, bytes: &[u8]) -> Result<[u64; 8], FfaError> {
     w.put_tx(id, bytes);
-    w.call(id, FuncId::MemFragTx, [handle & 0xffff_ffff, handle >> 32, bytes.len() as u64, 0])
+    w.call(
+        id,
+        FuncId::MemFragTx,
+        [handle & 0xffff_ffff, handle >> 32, bytes.len() as u64, 0],
+    )
 }
 
 #[test]
 fn a_transaction_that_is_being_sent_is_nobodys_to_retrieve() {
-    for (id, to, kind) in [(NWD, SP1, FuncId::MemShare32), (SP1, SP2, FuncId::MemLend32), (SP1, SP2, FuncId::MemDonate32)] {
+    for (id, to, kind) in [
+        (NWD, SP1, FuncId::MemShare32),
+        (SP1, SP2, FuncId::MemLend32),
+        (SP1, SP2, FuncId::MemDonate32),
+    ] {
         for first in [0, 1, 9] {
             let mut w = World::new(2);
             let (handle, rest) = begin(&mut w, kind, id, first);
             w.check(0);
             if id == SP1 {
                 let state = if first == 0 { "rwx Owned" } else { "rwx Shared" };
-                assert_eq!(w.access(SP1, Side::Secure, sp_base(SP1)), state, "still the owner's to use");
+                assert_eq!(
+                    w.access(SP1, Side::Secure, sp_base(SP1)),
+                    state,
+                    "still the owner's to use"
+                );
             }
             let request = Message::retrieve(Form::V1_2, id, handle, &[(to, RW)]);
             assert_eq!(w.retrieve(to, &request).map(drop), Err(FfaError::InvalidParameters));
@@ -103,7 +140,11 @@ fn a_transaction_that_is_being_sent_is_nobodys_to_retrieve() {
             assert_eq!(go_on(&mut w, SP2, handle, &rest), Err(FfaError::InvalidParameters));
             let reply = go_on(&mut w, id, handle, &rest).unwrap();
             assert_eq!((reply[0], reply[2] | reply[3] << 32), (0x8400_0061, handle));
-            assert_eq!(go_on(&mut w, id, handle, &rest), Err(FfaError::InvalidParameters), "complete");
+            assert_eq!(
+                go_on(&mut w, id, handle, &rest),
+                Err(FfaError::InvalidParameters),
+                "complete"
+            );
             w.check(0);
             w.reclaim(id, handle, 0).unwrap();
             w.check(0);
@@ -114,7 +155,11 @@ fn a_transaction_that_is_being_sent_is_nobodys_to_retrieve() {
 
 #[test]
 fn a_transaction_that_is_being_sent_can_be_reclaimed() {
-    for (id, kind) in [(NWD, FuncId::MemShare32), (SP1, FuncId::MemLend32), (SP1, FuncId::MemDonate32)] {
+    for (id, kind) in [
+        (NWD, FuncId::MemShare32),
+        (SP1, FuncId::MemLend32),
+        (SP1, FuncId::MemDonate32),
+    ] {
         let mut w = World::new(2);
         let before = w.snapshot();
         let (handle, _) = begin(&mut w, kind, id, 4);
@@ -133,10 +178,18 @@ fn a_wrong_length_changes_nothing() {
     for length in [0, 8, 15, 17, rest.len() + 16, 0xffff_fff0] {
         w.put_tx(SP1, &rest);
         let registers = [handle & 0xffff_ffff, handle >> 32, length as u64, 0];
-        assert_eq!(w.call(SP1, FuncId::MemFragTx, registers), Err(FfaError::InvalidParameters), "{length}");
+        assert_eq!(
+            w.call(SP1, FuncId::MemFragTx, registers),
+            Err(FfaError::InvalidParameters),
+            "{length}"
+        );
     }
     let registers = [handle & 0xffff_ffff, handle >> 32, rest.len() as u64, 0x8001 << 16];
-    assert_eq!(w.call(SP1, FuncId::MemFragTx, registers), Err(FfaError::InvalidParameters), "w4 MBZ");
+    assert_eq!(
+        w.call(SP1, FuncId::MemFragTx, registers),
+        Err(FfaError::InvalidParameters),
+        "w4 MBZ"
+    );
     w.check(0);
     assert!(go_on(&mut w, SP1, handle, &rest).is_ok());
 }
@@ -158,12 +211,20 @@ fn an_error_in_a_later_fragment_undoes_everything() {
         let last = rest.len() - 16;
         rest[last..last + 8].copy_from_slice(&bad.to_le_bytes());
         let error = go_on(&mut w, id, handle, &rest).unwrap_err();
-        let expected = if matches!(bad & 0xfff, 1) || bad == page(NS, 2) { FfaError::InvalidParameters } else { FfaError::Denied };
+        let expected = if matches!(bad & 0xfff, 1) || bad == page(NS, 2) {
+            FfaError::InvalidParameters
+        } else {
+            FfaError::Denied
+        };
         assert_eq!(error, expected, "{bad:#x}");
         assert_eq!(w.snapshot(), before);
         w.check(0);
         w.assert_idle();
-        assert_eq!(go_on(&mut w, id, handle, &rest), Err(FfaError::InvalidParameters), "the handle is gone");
+        assert_eq!(
+            go_on(&mut w, id, handle, &rest),
+            Err(FfaError::InvalidParameters),
+            "the handle is gone"
+        );
     }
 }
 
@@ -173,11 +234,16 @@ fn the_hypervisor_goes_on_for_the_vm_it_names() {
     let message = Message::send(Form::V1_2, 5, &[(SP1, RW)], &scattered(0, 2)).normal();
     let (bytes, head) = (message.bytes(), message.head());
     w.put_tx(NWD, &bytes[..head]);
-    let reply = w.call(NWD, FuncId::MemShare32, [bytes.len() as u64, head as u64, 0, 0]).unwrap();
+    let reply = w
+        .call(NWD, FuncId::MemShare32, [bytes.len() as u64, head as u64, 0, 0])
+        .unwrap();
     assert_eq!((reply[0], reply[4]), (0x8400_007a, 5 << 16));
     w.put_tx(NWD, &bytes[head..]);
     let registers = |w4| [reply[1], reply[2], (bytes.len() - head) as u64, w4];
-    assert_eq!(w.call(NWD, FuncId::MemFragTx, registers(6 << 16)), Err(FfaError::InvalidParameters));
+    assert_eq!(
+        w.call(NWD, FuncId::MemFragTx, registers(6 << 16)),
+        Err(FfaError::InvalidParameters)
+    );
     assert!(w.call(NWD, FuncId::MemFragTx, registers(5 << 16)).is_ok());
 }
 
@@ -193,22 +259,44 @@ fn a_response_goes_on_where_it_stopped() {
     let reply = w.call(SP1, FuncId::MemRetrieveReq64, [length, length, 0, 0]).unwrap();
     assert_eq!((reply[1], reply[2]), (96 + 600 * 16, 4096));
     let at = |offset| [handle & 0xffff_ffff, handle >> 32, offset, 0];
-    assert_eq!(w.call(SP1, FuncId::MemFragRx, at(4096)), Err(FfaError::Busy), "RX is not released");
+    assert_eq!(
+        w.call(SP1, FuncId::MemFragRx, at(4096)),
+        Err(FfaError::Busy),
+        "RX is not released"
+    );
     w.rx_full[1] = false;
     for wrong in [0, 96, 4080, 4112, 8192, 1 << 31] {
-        assert_eq!(w.call(SP1, FuncId::MemFragRx, at(wrong)), Err(FfaError::InvalidParameters), "{wrong}");
+        assert_eq!(
+            w.call(SP1, FuncId::MemFragRx, at(wrong)),
+            Err(FfaError::InvalidParameters),
+            "{wrong}"
+        );
     }
-    assert_eq!(w.call(SP2, FuncId::MemFragRx, at(4096)), Err(FfaError::InvalidParameters), "it has not asked");
-    assert_eq!(w.call(NWD, FuncId::MemFragRx, at(4096)), Err(FfaError::InvalidParameters));
+    assert_eq!(
+        w.call(SP2, FuncId::MemFragRx, at(4096)),
+        Err(FfaError::InvalidParameters),
+        "it has not asked"
+    );
+    assert_eq!(
+        w.call(NWD, FuncId::MemFragRx, at(4096)),
+        Err(FfaError::InvalidParameters)
+    );
     let mut with_id = at(4096);
     with_id[3] = 0x8001 << 16;
-    assert_eq!(w.call(SP1, FuncId::MemFragRx, with_id), Err(FfaError::InvalidParameters), "w4 MBZ");
+    assert_eq!(
+        w.call(SP1, FuncId::MemFragRx, with_id),
+        Err(FfaError::InvalidParameters),
+        "w4 MBZ"
+    );
     let reply = w.call(SP1, FuncId::MemFragRx, at(4096)).unwrap();
     assert_eq!((reply[0], reply[3], reply[4]), (0x8400_007b, 4096, 0));
     w.rx_full[1] = false;
     // A borrower that has enough may relinquish.
     w.relinquish(SP1, handle, 0).unwrap();
-    assert_eq!(w.call(SP1, FuncId::MemFragRx, at(8192)), Err(FfaError::InvalidParameters));
+    assert_eq!(
+        w.call(SP1, FuncId::MemFragRx, at(8192)),
+        Err(FfaError::InvalidParameters)
+    );
     w.check(0);
     w.reclaim(NWD, handle, 0).unwrap();
     w.assert_idle();
@@ -230,7 +318,9 @@ fn a_donation_ends_with_its_last_fragment() {
     let on = Message::send(Form::V1_2, SP1, &[(SP2, RW)], &[(page(NS, 0x2000), 1)]);
     let lent = w.send(SP1, FuncId::MemLend32, &on).unwrap();
     w.check(300);
-    let rest = w.call(SP1, FuncId::MemFragRx, [handle & 0xffff_ffff, handle >> 32, 4096, 0]).unwrap();
+    let rest = w
+        .call(SP1, FuncId::MemFragRx, [handle & 0xffff_ffff, handle >> 32, 4096, 0])
+        .unwrap();
     assert_eq!(rest[3], 96 + 300 * 16 - 4096);
     assert_eq!(w.manager.shares(), 1);
     w.reclaim(SP1, lent, 0).unwrap();
@@ -244,7 +334,9 @@ fn the_hypervisor_is_told_what_it_has_sent() {
         let mut w = World::new(3);
         w.speaks(NWD, form);
         let ranges = scattered(0x2000, 400);
-        let message = Message::send(form, 7, &[(SP1, RO), (SP3, RW)], &ranges).normal().with(|m| m.tag = 9);
+        let message = Message::send(form, 7, &[(SP1, RO), (SP3, RW)], &ranges)
+            .normal()
+            .with(|m| m.tag = 9);
         let handle = w.send(NWD, FuncId::MemShare32, &message).unwrap();
         let request = Message::retrieve(form, NWD, handle, &[]);
         // pKVM passes 48 bytes, whatever the version.
@@ -267,7 +359,10 @@ fn the_hypervisor_is_told_what_it_has_sent() {
         }
         let response = Message::parse(form, &response);
         assert_eq!((response.sender, response.tag, response.plain_ranges()), (7, 9, ranges));
-        assert_eq!(response.emads.iter().map(|e| (e.id, e.permissions)).collect::<Vec<_>>(), [(SP1, RO), (SP3, RW)]);
+        assert_eq!(
+            response.emads.iter().map(|e| (e.id, e.permissions)).collect::<Vec<_>>(),
+            [(SP1, RO), (SP3, RW)]
+        );
         assert_eq!(response.attributes, 0x6f);
         w.check(0);
         // Nothing has changed by that.
@@ -289,12 +384,19 @@ fn the_hypervisor_asks_for_what_is_the_normal_worlds_only() {
     assert_eq!(ask(&mut w, request), Err(FfaError::InvalidParameters));
     let (handle, _) = begin(&mut w, FuncId::MemShare32, NWD, 1);
     let request = Message::retrieve(Form::V1_2, NWD, handle, &[]);
-    assert_eq!(ask(&mut w, request.clone()), Err(FfaError::InvalidParameters), "not sent yet");
+    assert_eq!(
+        ask(&mut w, request.clone()),
+        Err(FfaError::InvalidParameters),
+        "not sent yet"
+    );
     w.reclaim(NWD, handle, 0).unwrap();
     assert_eq!(ask(&mut w, request), Err(FfaError::InvalidParameters));
     let request = Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW)]);
     w.put_tx(NWD, &request.bytes());
-    assert_eq!(w.call(NWD, FuncId::MemRetrieveReq32, [80, 80, 0, 0]), Err(FfaError::InvalidParameters));
+    assert_eq!(
+        w.call(NWD, FuncId::MemRetrieveReq32, [80, 80, 0, 0]),
+        Err(FfaError::InvalidParameters)
+    );
 }
 
 #[test]

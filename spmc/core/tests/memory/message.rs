@@ -67,7 +67,14 @@ pub const NORMAL: u16 = 0x2f;
 impl Message {
     /// What `sender` sends to `borrowers` (ids and permissions).
     pub fn send(form: Form, sender: u16, borrowers: &[(u16, u8)], ranges: &[(u64, u32)]) -> Self {
-        let emad = |&(id, permissions)| Emad { id, permissions, flags: 0, composite: None, passed: [0; 2], reserved: 0 };
+        let emad = |&(id, permissions)| Emad {
+            id,
+            permissions,
+            flags: 0,
+            composite: None,
+            passed: [0; 2],
+            reserved: 0,
+        };
         Self {
             form,
             sender,
@@ -88,7 +95,10 @@ impl Message {
 
     /// A retrieve request: as what was sent, without ranges.
     pub fn retrieve(form: Form, sender: u16, handle: u64, borrowers: &[(u16, u8)]) -> Self {
-        Self { handle, ..Self::send(form, sender, borrowers, &[]) }
+        Self {
+            handle,
+            ..Self::send(form, sender, borrowers, &[])
+        }
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -109,14 +119,22 @@ impl Message {
         bytes.extend(self.flags.to_le_bytes());
         bytes.extend(self.handle.to_le_bytes());
         bytes.extend(self.tag.to_le_bytes());
-        let size = if self.form == Form::V1_0 { 0 } else { self.form.emad() as u32 };
+        let size = if self.form == Form::V1_0 {
+            0
+        } else {
+            self.form.emad() as u32
+        };
         bytes.extend(self.emad_size.unwrap_or(size).to_le_bytes());
         bytes.extend(count.to_le_bytes());
         if self.form != Form::V1_0 {
             bytes.extend(offset.to_le_bytes());
         }
         bytes.resize(self.form.header().max(offset as usize), 0);
-        let composite = if self.ranges.is_empty() { 0 } else { bytes.len() + self.form.emad() * self.emads.len() };
+        let composite = if self.ranges.is_empty() {
+            0
+        } else {
+            bytes.len() + self.form.emad() * self.emads.len()
+        };
         for emad in &self.emads {
             bytes.extend(emad.id.to_le_bytes());
             bytes.extend([emad.permissions, emad.flags]);
@@ -127,7 +145,11 @@ impl Message {
             bytes.extend(emad.reserved.to_le_bytes());
         }
         if !self.ranges.is_empty() {
-            let pages = self.ranges.iter().map(|&(_, pages, _)| pages).fold(0, u32::wrapping_add);
+            let pages = self
+                .ranges
+                .iter()
+                .map(|&(_, pages, _)| pages)
+                .fold(0, u32::wrapping_add);
             bytes.extend(self.pages.unwrap_or(pages).to_le_bytes());
             bytes.extend(self.count.unwrap_or(self.ranges.len() as u32).to_le_bytes());
             bytes.extend(iter::repeat_n(0, 8));
@@ -169,7 +191,11 @@ impl Message {
         let emads: Vec<Emad> = (0..count)
             .map(|index| {
                 let at = offset + size * index;
-                let passed = if size == 32 { [word(at + 8, 8), word(at + 16, 8)] } else { [0; 2] };
+                let passed = if size == 32 {
+                    [word(at + 8, 8), word(at + 16, 8)]
+                } else {
+                    [0; 2]
+                };
                 Emad {
                     id: word(at, 2) as u16,
                     permissions: word(at + 2, 1) as u8,

@@ -28,11 +28,31 @@ impl Page {
 /// A call, right or wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
-    Send { kind: u8, from: u16, to: Vec<(u16, u8)>, pages: Vec<Page>, most: usize },
-    Retrieve { share: usize, by: u16, permissions: u8 },
-    Relinquish { share: usize, by: u16, clear: bool },
-    Reclaim { share: usize, by: u16, clear: bool },
-    Forget { id: u16 },
+    Send {
+        kind: u8,
+        from: u16,
+        to: Vec<(u16, u8)>,
+        pages: Vec<Page>,
+        most: usize,
+    },
+    Retrieve {
+        share: usize,
+        by: u16,
+        permissions: u8,
+    },
+    Relinquish {
+        share: usize,
+        by: u16,
+        clear: bool,
+    },
+    Reclaim {
+        share: usize,
+        by: u16,
+        clear: bool,
+    },
+    Forget {
+        id: u16,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +75,10 @@ pub struct Model {
 
 impl Model {
     fn new(pages: impl IntoIterator<Item = Page>) -> Self {
-        Self { owners: pages.into_iter().map(|page| (page, (page.0, true))).collect(), shares: Vec::new() }
+        Self {
+            owners: pages.into_iter().map(|page| (page, (page.0, true))).collect(),
+            shares: Vec::new(),
+        }
     }
 
     fn send(&mut self, kind: u8, from: u16, to: &[(u16, u8)], pages: &[Page]) -> Result<(), FfaError> {
@@ -77,14 +100,24 @@ impl Model {
             return Err(FfaError::Denied);
         }
         let to = to.iter().map(|&(id, permissions)| (id, permissions, 0)).collect();
-        self.shares.push(Share { kind, owner: from, to, pages: pages.to_vec(), orphan: false });
+        self.shares.push(Share {
+            kind,
+            owner: from,
+            to,
+            pages: pages.to_vec(),
+            orphan: false,
+        });
         Ok(())
     }
 
     fn retrieve(&mut self, at: usize, by: u16, permissions: u8) -> Result<(), FfaError> {
         let share = self.shares.get_mut(at).ok_or(FfaError::InvalidParameters)?;
         let alone = share.kind != 0 && share.to.len() == 1;
-        let to = share.to.iter_mut().find(|to| to.0 == by).ok_or(FfaError::InvalidParameters)?;
+        let to = share
+            .to
+            .iter_mut()
+            .find(|to| to.0 == by)
+            .ok_or(FfaError::InvalidParameters)?;
         let data = permissions & 3;
         if data == RW && to.1 == RO {
             return Err(FfaError::Denied);
@@ -107,7 +140,11 @@ impl Model {
 
     fn relinquish(&mut self, at: usize, by: u16, clear: bool) -> Result<(), FfaError> {
         let share = self.shares.get_mut(at).ok_or(FfaError::InvalidParameters)?;
-        let to = share.to.iter_mut().find(|to| to.0 == by && to.2 != 0).ok_or(FfaError::InvalidParameters)?;
+        let to = share
+            .to
+            .iter_mut()
+            .find(|to| to.0 == by && to.2 != 0)
+            .ok_or(FfaError::InvalidParameters)?;
         if clear && share.kind == 0 {
             return Err(FfaError::InvalidParameters);
         }
@@ -171,7 +208,12 @@ struct Pair {
 impl Pair {
     fn new(partitions: u16, pages: &[Page]) -> Self {
         let parties = (0..partitions).map(|index| SP1 + index).collect();
-        Self { world: World::new(partitions), model: Model::new(pages.to_vec()), handles: Vec::new(), parties }
+        Self {
+            world: World::new(partitions),
+            model: Model::new(pages.to_vec()),
+            handles: Vec::new(),
+            parties,
+        }
     }
 
     fn handle(&self, share: usize) -> u64 {
@@ -187,7 +229,13 @@ impl Pair {
     fn apply_unchecked(&mut self, op: &Op) {
         let shares = self.model.shares.len();
         let (expected, result) = match op {
-            Op::Send { kind, from, to, pages, most } => {
+            Op::Send {
+                kind,
+                from,
+                to,
+                pages,
+                most,
+            } => {
                 let expected = self.model.send(*kind, *from, to, pages);
                 let result = self.send(*kind, *from, to, pages, *most);
                 (expected, result)
@@ -226,7 +274,9 @@ impl Pair {
             Op::Forget { id } => {
                 let left = self.model.forget(*id);
                 self.handles = left.into_iter().map(|at| self.handles[at]).collect();
-                self.world.manager.forget(&mut self.world.machine, &self.world.sps, EndpointId::new(*id));
+                self.world
+                    .manager
+                    .forget(&mut self.world.machine, &self.world.sps, EndpointId::new(*id));
                 (Ok(()), Ok(()))
             }
         };
@@ -248,8 +298,18 @@ impl Pair {
 
     /// The pages are as the model says, and the SPMC's own invariants hold.
     fn check(&self) {
-        let kept = self.model.owners.iter().filter(|(page, owner)| page.0 == NWD && owner.0 != NWD).count();
-        let again = self.model.shares.iter().filter(|share| share.owner == NWD).flat_map(|share| &share.pages);
+        let kept = self
+            .model
+            .owners
+            .iter()
+            .filter(|(page, owner)| page.0 == NWD && owner.0 != NWD)
+            .count();
+        let again = self
+            .model
+            .shares
+            .iter()
+            .filter(|share| share.owner == NWD)
+            .flat_map(|share| &share.pages);
         assert!(again.clone().all(|page| self.model.owners[page].0 == NWD));
         self.world.check(kept as u64);
         for page in self.model.owners.keys() {
@@ -269,10 +329,18 @@ impl Pair {
     fn finish(mut self) {
         while let Some(share) = self.model.shares.first().cloned() {
             for to in share.to.iter().filter(|to| to.2 != 0) {
-                self.apply(&Op::Relinquish { share: 0, by: to.0, clear: false });
+                self.apply(&Op::Relinquish {
+                    share: 0,
+                    by: to.0,
+                    clear: false,
+                });
             }
             if !share.orphan {
-                self.apply(&Op::Reclaim { share: 0, by: share.owner, clear: false });
+                self.apply(&Op::Reclaim {
+                    share: 0,
+                    by: share.owner,
+                    clear: false,
+                });
             }
         }
         self.world.assert_idle();
@@ -290,14 +358,30 @@ fn every_op(the: Page) -> Vec<Op> {
     for kind in kinds() {
         for (from, to) in [(NWD, SP1), (NWD, SP2), (SP1, SP2), (SP2, SP1)] {
             for permissions in [RO, RW] {
-                ops.push(Op::Send { kind, from, to: vec![(to, permissions)], pages: vec![the], most: 4096 });
+                ops.push(Op::Send {
+                    kind,
+                    from,
+                    to: vec![(to, permissions)],
+                    pages: vec![the],
+                    most: 4096,
+                });
             }
         }
-        ops.push(Op::Send { kind, from: NWD, to: vec![(SP1, RO), (SP2, RW)], pages: vec![the], most: 0 });
+        ops.push(Op::Send {
+            kind,
+            from: NWD,
+            to: vec![(SP1, RO), (SP2, RW)],
+            pages: vec![the],
+            most: 0,
+        });
     }
     for by in [SP1, SP2] {
         for permissions in [RO | NX, RW | NX, RW] {
-            ops.push(Op::Retrieve { share: 0, by, permissions });
+            ops.push(Op::Retrieve {
+                share: 0,
+                by,
+                permissions,
+            });
         }
         for clear in [false, true] {
             ops.push(Op::Relinquish { share: 0, by, clear });
@@ -376,30 +460,63 @@ fn random_op(numbers: &mut Numbers, model: &Model, pages: &[Page]) -> Op {
         0..4 => {
             let from = numbers.pick(&[NWD, NWD, SP1, SP2, SP3]);
             // Mostly pages that the sender may send.
-            let own: Vec<_> = pages.iter().copied().filter(|page| model.owners[page].0 == from).collect();
-            let from_these = if own.is_empty() || numbers.next(8) == 0 { pages } else { &own };
+            let own: Vec<_> = pages
+                .iter()
+                .copied()
+                .filter(|page| model.owners[page].0 == from)
+                .collect();
+            let from_these = if own.is_empty() || numbers.next(8) == 0 {
+                pages
+            } else {
+                &own
+            };
             let pages = (0..=numbers.next(4)).map(|_| numbers.pick(from_these)).collect();
             let mut to: Vec<_> = sps.into_iter().filter(|id| *id != from).collect();
             while to.len() > 1 && numbers.next(3) != 0 {
                 to.remove(numbers.next(to.len() as u64) as usize);
             }
             let to = to.into_iter().map(|id| (id, numbers.pick(&[RO, RW, RW]))).collect();
-            Op::Send { kind: numbers.pick(&[0, 0, 1, 1, 2]), from, to, pages, most: numbers.pick(&[0, 112, 4096]) }
+            Op::Send {
+                kind: numbers.pick(&[0, 0, 1, 1, 2]),
+                from,
+                to,
+                pages,
+                most: numbers.pick(&[0, 112, 4096]),
+            }
         }
-        4..7 => Op::Retrieve { share, by, permissions: numbers.pick(&[RO | NX, RW | NX, RW | NX, RW, NX | RO]) },
-        7..9 => Op::Relinquish { share, by, clear: numbers.next(3) == 0 },
+        4..7 => Op::Retrieve {
+            share,
+            by,
+            permissions: numbers.pick(&[RO | NX, RW | NX, RW | NX, RW, NX | RO]),
+        },
+        7..9 => Op::Relinquish {
+            share,
+            by,
+            clear: numbers.next(3) == 0,
+        },
         9..11 => {
             let owner = model.shares.get(share).map_or(NWD, |share| share.owner);
-            Op::Reclaim { share, by: numbers.pick(&[owner, owner, owner, NWD, SP1]), clear: numbers.next(3) == 0 }
+            Op::Reclaim {
+                share,
+                by: numbers.pick(&[owner, owner, owner, NWD, SP1]),
+                clear: numbers.next(3) == 0,
+            }
         }
         _ if numbers.next(4) == 0 => Op::Forget { id: numbers.pick(&sps) },
-        _ => Op::Retrieve { share, by: SP2, permissions: RO | NX },
+        _ => Op::Retrieve {
+            share,
+            by: SP2,
+            permissions: RO | NX,
+        },
     }
 }
 
 #[test]
 fn random_calls_of_three_partitions_and_the_normal_world() {
-    let pages: Vec<_> = [NWD, SP1, SP2, SP3].into_iter().flat_map(|id| (0..5).map(move |n| Page(id, n))).collect();
+    let pages: Vec<_> = [NWD, SP1, SP2, SP3]
+        .into_iter()
+        .flat_map(|id| (0..5).map(move |n| Page(id, n)))
+        .collect();
     for seed in 1..=24_u64 {
         let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut pair = Pair::new(3, &pages);

@@ -3,8 +3,8 @@
 use arm_ffa::{
     FuncId,
     memory_management::{
-        Cacheability, ConstituentMemRegion, DataAccessPerm, Handle, InstuctionAccessPerm, MemAccessPerm, MemRegionAttributes,
-        MemRegionSecurity, MemTransactionDesc, MemTransactionFlags, MemType, Shareability,
+        Cacheability, ConstituentMemRegion, DataAccessPerm, Handle, InstuctionAccessPerm, MemAccessPerm,
+        MemRegionAttributes, MemRegionSecurity, MemTransactionDesc, MemTransactionFlags, MemType, Shareability,
     },
 };
 use proptest::prelude::*;
@@ -14,13 +14,20 @@ use crate::{
     world::{NS, NWD, SP1, SP2, SP3, World, page},
 };
 
-const NORMAL: MemType = MemType::Normal { cacheability: Cacheability::WriteBack, shareability: Shareability::Inner };
+const NORMAL: MemType = MemType::Normal {
+    cacheability: Cacheability::WriteBack,
+    shareability: Shareability::Inner,
+};
 
 fn permission(id: u16, write: bool) -> MemAccessPerm {
     MemAccessPerm {
         endpoint_id: id,
         instr_access: InstuctionAccessPerm::NotSpecified,
-        data_access: if write { DataAccessPerm::ReadWrite } else { DataAccessPerm::ReadOnly },
+        data_access: if write {
+            DataAccessPerm::ReadWrite
+        } else {
+            DataAccessPerm::ReadOnly
+        },
         flags: 0,
     }
 }

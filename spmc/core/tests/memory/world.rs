@@ -70,7 +70,12 @@ pub struct Sps(pub Vec<Sp>);
 impl Partitions for Sps {
     fn space(&self, id: EndpointId) -> Option<Space<'_>> {
         let sp = self.0.iter().find(|sp| EndpointId::new(sp.id) == id)?;
-        Some(Space { id, tables: &sp.tables, roots: sp.roots, stopped: sp.stopped.get() })
+        Some(Space {
+            id,
+            tables: &sp.tables,
+            roots: sp.roots,
+            stopped: sp.stopped.get(),
+        })
     }
 }
 
@@ -85,6 +90,7 @@ pub struct World {
     pub rx_full: Vec<bool>,
     /// Pages of each buffer.
     pub buffer_pages: u64,
+    checks: Cell<usize>,
 }
 
 impl World {
@@ -98,9 +104,18 @@ impl World {
         machine.memory.add(Side::NonSecure, range(NS, NS_REAL));
         machine.memory.add(Side::NonSecure, range(NS_DEVICE, 1));
         let declared = [
-            MemoryRange { kind: MemoryKind::NsMemory, range: range(NS, NS_PAGES) },
-            MemoryRange { kind: MemoryKind::NsDeviceMemory, range: range(NS_DEVICE, 16) },
-            MemoryRange { kind: MemoryKind::Memory, range: range(0x0e10_0000, 0xf00) },
+            MemoryRange {
+                kind: MemoryKind::NsMemory,
+                range: range(NS, NS_PAGES),
+            },
+            MemoryRange {
+                kind: MemoryKind::NsDeviceMemory,
+                range: range(NS_DEVICE, 16),
+            },
+            MemoryRange {
+                kind: MemoryKind::Memory,
+                range: range(0x0e10_0000, 0xf00),
+            },
         ];
         let taken = (0..partitions).map(|index| range(sp_ns(SP1 + index), 1));
         let manager = MemoryManager::new(&mut machine.tables, &declared, taken, limits).unwrap();
@@ -111,7 +126,15 @@ impl World {
                 machine.memory.add(side, range(base, 4));
             }
         }
-        Self { machine, sps, manager, versions: vec![V1_2; parties], rx_full: vec![false; parties], buffer_pages: 1 }
+        Self {
+            machine,
+            sps,
+            manager,
+            versions: vec![V1_2; parties],
+            rx_full: vec![false; parties],
+            buffer_pages: 1,
+            checks: Cell::new(0),
+        }
     }
 
     pub fn form(&self, id: u16) -> Form {
@@ -127,15 +150,24 @@ impl World {
         let party = party(id);
         let world = if party == 0 { Side::NonSecure } else { Side::Secure };
         Buffers {
-            tx: Buffer { world, range: range(tx_base(party), self.buffer_pages) },
-            rx: Buffer { world, range: range(rx_base(party), self.buffer_pages) },
+            tx: Buffer {
+                world,
+                range: range(tx_base(party), self.buffer_pages),
+            },
+            rx: Buffer {
+                world,
+                range: range(rx_base(party), self.buffer_pages),
+            },
             rx_full: self.rx_full[party],
         }
     }
 
     pub fn caller(&self, id: u16) -> Caller {
         let party = party(id);
-        Caller { id: EndpointId::new(if party == 0 { 0 } else { id }), version: self.versions[party] }
+        Caller {
+            id: EndpointId::new(if party == 0 { 0 } else { id }),
+            version: self.versions[party],
+        }
     }
 
     /// A call as the SPMC makes it.
@@ -143,7 +175,14 @@ impl World {
         let [x1, x2, x3, x4] = registers;
         let registers = [function as u64, x1, x2, x3, x4, 0, 0, 0];
         let (caller, buffers) = (self.caller(id), self.buffers(id));
-        let reply = self.manager.call(&mut self.machine, &self.sps, caller, function, &registers, Some(buffers));
+        let reply = self.manager.call(
+            &mut self.machine,
+            &self.sps,
+            caller,
+            function,
+            &registers,
+            Some(buffers),
+        );
         let Reply { registers, fills_rx } = reply?;
         self.rx_full[party(id)] |= fills_rx;
         Ok(registers)
@@ -207,7 +246,11 @@ impl World {
     }
 
     pub fn reclaim(&mut self, id: u16, handle: u64, flags: u32) -> Result<Registers, FfaError> {
-        self.call(id, FuncId::MemReclaim, [handle & 0xffff_ffff, handle >> 32, flags.into(), 0])
+        self.call(
+            id,
+            FuncId::MemReclaim,
+            [handle & 0xffff_ffff, handle >> 32, flags.into(), 0],
+        )
     }
 
     fn sp(&self, id: u16) -> &Sp {
@@ -217,30 +260,46 @@ impl World {
     /// What a partition has of a page.
     pub fn entry(&self, id: u16, side: Side, address: u64) -> Entry {
         let tables = self.sp(id).tables.lock();
-        let tables = if side == Side::Secure { &tables.secure } else { &tables.non_secure };
+        let tables = if side == Side::Secure {
+            &tables.secure
+        } else {
+            &tables.non_secure
+        };
         tables.entry(&self.machine, Ipa(address))
     }
 
     /// Letters for what a partition may do with a page, and how it has it.
     pub fn access(&self, id: u16, side: Side, address: u64) -> String {
-        let Entry::Mapped(output, attributes) = self.entry(id, side, address) else { return "-".into() };
+        let Entry::Mapped(output, attributes) = self.entry(id, side, address) else {
+            return "-".into();
+        };
         assert_eq!(output.0, address);
         let access = match attributes.access() {
             Access::ReadWrite => "rw",
             Access::ReadOnly => "r",
             _ => "?",
         };
-        let execute = if attributes.execute() == Execute::Always { "x" } else { "" };
+        let execute = if attributes.execute() == Execute::Always {
+            "x"
+        } else {
+            ""
+        };
         format!("{access}{execute} {:?}", attributes.ownership())
     }
 
     pub fn fill(&mut self, side: Side, address: u64, byte: u8) {
-        self.machine.memory.write(side, PhysAddr::new(address), &[byte; 4096]).unwrap();
+        self.machine
+            .memory
+            .write(side, PhysAddr::new(address), &[byte; 4096])
+            .unwrap();
     }
 
     pub fn is_filled(&mut self, side: Side, address: u64, byte: u8) -> bool {
         let mut into = [0; 4096];
-        self.machine.memory.read(side, PhysAddr::new(address), &mut into).unwrap();
+        self.machine
+            .memory
+            .read(side, PhysAddr::new(address), &mut into)
+            .unwrap();
         into == [byte; 4096]
     }
 
@@ -249,6 +308,11 @@ impl World {
         let kept = kept + self.sps.0.len() as u64;
         if let Err(what) = self.manager.check_invariants(&self.machine, &self.sps, &[], kept) {
             panic!("{what}");
+        }
+        // Slow, and no more than the tables' own tests do.
+        self.checks.set(self.checks.get() + 1);
+        if !self.checks.get().is_multiple_of(16) {
+            return;
         }
         for sp in &self.sps.0 {
             let tables = sp.tables.lock();
@@ -290,7 +354,11 @@ fn party(id: u16) -> usize {
 }
 
 fn tx_base(party: usize) -> u64 {
-    if party == 0 { page(NS, 0x20000) } else { 0x0f00_0000 + 0x10_0000 * party as u64 }
+    if party == 0 {
+        page(NS, 0x20000)
+    } else {
+        0x0f00_0000 + 0x10_0000 * party as u64
+    }
 }
 
 fn rx_base(party: usize) -> u64 {
@@ -303,13 +371,22 @@ fn sp(machine: &mut FakeMachine, id: u16) -> Sp {
     let mut map = |tables: &mut Tables, base, pages, kind, access, execute| {
         let attributes = Attributes::new(kind, access, execute, Ownership::Owned);
         let ipas = IpaRange::new(Ipa(base), pages).unwrap();
-        tables.map(machine, ipas, OutputAddress(base), attributes, Granule::Blocks).unwrap();
+        tables
+            .map(machine, ipas, OutputAddress(base), attributes, Granule::Blocks)
+            .unwrap();
     };
     let base = sp_base(id);
     let normal = MemoryType::NormalWriteBack;
     map(&mut secure, base, SP_PAGES, normal, Access::ReadWrite, Execute::Always);
     map(&mut secure, page(base, 16), 1, normal, Access::ReadOnly, Execute::Never);
-    map(&mut secure, page(base, 17), 1, MemoryType::DeviceNGnRnE, Access::ReadWrite, Execute::Never);
+    map(
+        &mut secure,
+        page(base, 17),
+        1,
+        MemoryType::DeviceNGnRnE,
+        Access::ReadWrite,
+        Execute::Never,
+    );
     map(&mut non_secure, sp_ns(id), 1, normal, Access::ReadWrite, Execute::Never);
     machine.memory.add(Side::Secure, range(base, 18));
     machine.memory.add(Side::NonSecure, range(sp_ns(id), 1));
@@ -318,5 +395,10 @@ fn sp(machine: &mut FakeMachine, id: u16) -> Sp {
         non_secure: PhysAddr::new(non_secure.root().0),
         vmid: id - 0x8000,
     };
-    Sp { id, tables: TicketMutex::new(Stage2Tables { secure, non_secure }), roots, stopped: Cell::new(false) }
+    Sp {
+        id,
+        tables: TicketMutex::new(Stage2Tables { secure, non_secure }),
+        roots,
+        stopped: Cell::new(false),
+    }
 }

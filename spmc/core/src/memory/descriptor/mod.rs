@@ -15,8 +15,8 @@
 mod reader;
 
 pub use reader::Buffer;
-pub(super) use reader::{Block, Reader, Writer};
 use reader::words;
+pub(super) use reader::{Block, Reader, Writer};
 
 use crate::{
     abi::{FfaError, V1_1, V1_2, Version},
@@ -85,7 +85,8 @@ impl Layout {
     }
 
     const fn composite_offset(self, emads: u32) -> u32 {
-        self.header_bytes().saturating_add(self.emad_bytes().saturating_mul(emads))
+        self.header_bytes()
+            .saturating_add(self.emad_bytes().saturating_mul(emads))
     }
 }
 
@@ -248,7 +249,10 @@ impl Composite {
         }
         reader.seek(offset)?;
         let [counts, reserved] = reader.block(machine)?;
-        let composite = Self { pages: half(counts, 0), constituents: half(counts, 32) };
+        let composite = Self {
+            pages: half(counts, 0),
+            constituents: half(counts, 32),
+        };
         let bytes = u64::from(composite.constituents).saturating_mul(u64::from(UNIT));
         let end = bytes.saturating_add(u64::from(reader.offset()));
         // Every constituent has a page at least.
@@ -353,6 +357,10 @@ impl Relinquish {
             return Err(FfaError::InvalidParameters);
         }
         let [endpoints, _] = reader.block(machine)?;
-        Ok(Self { handle, flags: half(counts, 0), endpoint: EndpointId::new(quarter(endpoints, 0)) })
+        Ok(Self {
+            handle,
+            flags: half(counts, 0),
+            endpoint: EndpointId::new(quarter(endpoints, 0)),
+        })
     }
 }

@@ -49,7 +49,14 @@ impl Reader {
         if u64::from(bytes) > buffer.range.bytes() {
             return Err(FfaError::InvalidParameters);
         }
-        Ok(Self { buffer, chunk: [0; CHUNK], start: 0, loaded: 0, at: 0, end: bytes })
+        Ok(Self {
+            buffer,
+            chunk: [0; CHUNK],
+            start: 0,
+            loaded: 0,
+            at: 0,
+            end: bytes,
+        })
     }
 
     /// Goes forward to `offset`.
@@ -80,12 +87,20 @@ impl Reader {
     /// `InvalidParameters` when there are fewer; `Aborted` when the buffer can't be read.
     #[inline]
     pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M) -> Result<Block, FfaError> {
-        let next = self.at.checked_add(STEP).filter(|next| *next <= self.end).ok_or(FfaError::InvalidParameters)?;
+        let next = self
+            .at
+            .checked_add(STEP)
+            .filter(|next| *next <= self.end)
+            .ok_or(FfaError::InvalidParameters)?;
         if next > self.loaded {
             self.load(machine)?;
         }
         let offset = self.at.wrapping_sub(self.start) as usize;
-        let bytes: &[u8; BLOCK] = self.chunk.get(offset..).and_then(<[u8]>::first_chunk).ok_or(FfaError::Aborted)?;
+        let bytes: &[u8; BLOCK] = self
+            .chunk
+            .get(offset..)
+            .and_then(<[u8]>::first_chunk)
+            .ok_or(FfaError::Aborted)?;
         self.at = next;
         Ok(words(bytes))
     }
@@ -110,7 +125,9 @@ impl Reader {
             return Err(FfaError::InvalidParameters);
         }
         let blocks = blocks.get(..most as usize).unwrap_or(blocks);
-        self.at = self.at.saturating_add(u32::try_from(blocks.len().saturating_mul(BLOCK)).unwrap_or(u32::MAX));
+        self.at = self
+            .at
+            .saturating_add(u32::try_from(blocks.len().saturating_mul(BLOCK)).unwrap_or(u32::MAX));
         Ok(blocks)
     }
 
@@ -119,8 +136,15 @@ impl Reader {
     fn load<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
         let left = self.end.wrapping_sub(self.at) as usize;
         let chunk = self.chunk.get_mut(..left.min(CHUNK)).ok_or(FfaError::Aborted)?;
-        let from = self.buffer.range.base().checked_add(u64::from(self.at)).ok_or(FfaError::Aborted)?;
-        machine.copy_in(self.buffer.world, from, chunk).map_err(|_| FfaError::Aborted)?;
+        let from = self
+            .buffer
+            .range
+            .base()
+            .checked_add(u64::from(self.at))
+            .ok_or(FfaError::Aborted)?;
+        machine
+            .copy_in(self.buffer.world, from, chunk)
+            .map_err(|_| FfaError::Aborted)?;
         self.start = self.at;
         self.loaded = self.at.saturating_add(u32::try_from(chunk.len()).unwrap_or(0));
         Ok(())
@@ -148,7 +172,12 @@ pub(in crate::memory) struct Writer {
 impl Writer {
     /// A writer to the start of `buffer`.
     pub(in crate::memory) const fn new(buffer: Buffer) -> Self {
-        Self { buffer, chunk: [0; CHUNK], used: 0, written: 0 }
+        Self {
+            buffer,
+            chunk: [0; CHUNK],
+            used: 0,
+            written: 0,
+        }
     }
 
     /// Appends a block.
@@ -160,8 +189,11 @@ impl Writer {
         if self.used == CHUNK {
             self.flush(machine)?;
         }
-        let place: &mut [u8; BLOCK] =
-            self.chunk.get_mut(self.used..).and_then(<[u8]>::first_chunk_mut).ok_or(FfaError::Aborted)?;
+        let place: &mut [u8; BLOCK] = self
+            .chunk
+            .get_mut(self.used..)
+            .and_then(<[u8]>::first_chunk_mut)
+            .ok_or(FfaError::Aborted)?;
         let (first, second) = place.split_at_mut(BLOCK / 2);
         first.copy_from_slice(&low.to_le_bytes());
         second.copy_from_slice(&high.to_le_bytes());
@@ -180,8 +212,15 @@ impl Writer {
         if after > self.buffer.range.bytes() {
             return Err(FfaError::NoMemory);
         }
-        let to = self.buffer.range.base().checked_add(self.written).ok_or(FfaError::Aborted)?;
-        machine.copy_out(self.buffer.world, to, bytes).map_err(|_| FfaError::Aborted)?;
+        let to = self
+            .buffer
+            .range
+            .base()
+            .checked_add(self.written)
+            .ok_or(FfaError::Aborted)?;
+        machine
+            .copy_out(self.buffer.world, to, bytes)
+            .map_err(|_| FfaError::Aborted)?;
         self.written = after;
         self.used = 0;
         Ok(())
@@ -196,7 +235,10 @@ mod tests {
     fn buffer(machine: &mut FakeMachine) -> Buffer {
         let range = PageRange::new(PhysAddr::new(0x1000), 1).unwrap();
         machine.memory.add(World::NonSecure, range);
-        Buffer { world: World::NonSecure, range }
+        Buffer {
+            world: World::NonSecure,
+            range,
+        }
     }
 
     #[test]
@@ -204,9 +246,15 @@ mod tests {
         let mut machine = FakeMachine::new(1);
         let buffer = buffer(&mut machine);
         let mut reader = Reader::new(buffer, 2048).unwrap();
-        machine.memory.write(World::NonSecure, buffer.range.base(), &[1; 4096]).unwrap();
+        machine
+            .memory
+            .write(World::NonSecure, buffer.range.base(), &[1; 4096])
+            .unwrap();
         assert_eq!(reader.block(&mut machine), Ok([0x0101_0101_0101_0101; 2]));
-        machine.memory.write(World::NonSecure, buffer.range.base(), &[2; 4096]).unwrap();
+        machine
+            .memory
+            .write(World::NonSecure, buffer.range.base(), &[2; 4096])
+            .unwrap();
         // What was copied with it is not copied again, what comes behind it is copied once.
         assert_eq!(reader.blocks(&mut machine, 100).unwrap().len(), 63);
         assert_eq!(reader.blocks(&mut machine, 100).unwrap()[0], [2; 16]);
