@@ -52,7 +52,8 @@ pub enum Command {
     /// Spin for so many milliseconds. Answers [`DONE`], and by how many ticks time had moved in the end.
     Spin = 2,
     /// Answers [`DONE`], context, `MPIDR_EL1`, messages that this context has got, mask of the general registers that a response has changed, size of
-    /// the boot information, own id, exception level, size of the manifest.
+    /// the boot information, own id, exception level, size of the manifest, whether secondary contexts are registered, what x5-x30 held at entry, mask
+    /// of SIMD registers that were not zero at the start.
     Status = 3,
     /// Fill the SIMD registers with the pattern of a seed.
     SimdFill = 4,

@@ -26,6 +26,10 @@ pub struct Agent {
     context: usize,
     information: Option<Information>,
     messages: u64,
+    /// What was left in general registers at entry.
+    leftovers: u64,
+    /// A mask of SIMD registers that were not zero when the partition began to use them.
+    foreign_simd: u64,
     /// What the registers of [`PARTITION`] held after they were filled.
     state: [u64; 32],
     /// Whether commands that end the partition are obeyed.
@@ -65,6 +69,8 @@ impl Agent {
             context: boot.context,
             information,
             messages: 0,
+            leftovers: boot.leftovers,
+            foreign_simd: Simd::read().difference(&Simd::ZERO),
             state: [0; 32],
             dangerous: false,
             client: SMC,
@@ -184,6 +190,8 @@ impl Agent {
         answer[6] = u64::from(self.own_id);
         answer[7] = arch::exception_level();
         answer[8] = MANIFEST_SIZE.load(Ordering::Relaxed);
+        answer[10] = self.leftovers;
+        answer[11] = self.foreign_simd;
         answer[9] = u64::from(SECONDARIES_REGISTERED.load(Ordering::Relaxed));
     }
 

@@ -30,14 +30,17 @@ pub struct Boot {
     pub context: usize,
     /// Whether this is the first context to run: others start when the SPM or the driver starts them.
     pub is_first: bool,
+    /// The bits that were set in any of x5-x30 at entry, which FF-A says are zero in a partition.
+    pub leftovers: u64,
     registers: [u64; 4],
 }
 
 impl Boot {
-    pub(crate) fn new(registers: [u64; 4], context: usize, is_first: bool) -> Self {
+    pub(crate) fn new(registers: [u64; 4], context: usize, is_first: bool, leftovers: u64) -> Self {
         Self {
             context,
             is_first,
+            leftovers,
             registers,
         }
     }

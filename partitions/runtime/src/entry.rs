@@ -57,6 +57,12 @@ pub fn image_range() -> core::ops::Range<usize> {
 #[unsafe(link_section = ".text.entry")]
 pub unsafe extern "C" fn _start() -> ! {
     naked_asm!(
+        // FF-A says that all registers but x0-x4 are zero: keep what is not in x6.
+        "orr x6, x6, x5", "orr x6, x6, x7", "orr x6, x6, x8", "orr x6, x6, x9", "orr x6, x6, x10", "orr x6, x6, x11",
+        "orr x6, x6, x12", "orr x6, x6, x13", "orr x6, x6, x14", "orr x6, x6, x15", "orr x6, x6, x16", "orr x6, x6, x17",
+        "orr x6, x6, x18", "orr x6, x6, x19", "orr x6, x6, x20", "orr x6, x6, x21", "orr x6, x6, x22", "orr x6, x6, x23",
+        "orr x6, x6, x24", "orr x6, x6, x25", "orr x6, x6, x26", "orr x6, x6, x27", "orr x6, x6, x28", "orr x6, x6, x29",
+        "orr x6, x6, x30",
         // Relocate: for each entry of 24 bytes (offset, type, addend) store base + addend at base + offset.
         "adrp x9, {image_start}",
         "add x9, x9, :lo12:{image_start}",
@@ -108,6 +114,12 @@ pub unsafe extern "C" fn _start() -> ! {
 #[unsafe(naked)]
 unsafe extern "C" fn secondary() -> ! {
     naked_asm!(
+        // FF-A says that all registers but x0-x4 are zero: keep what is not in x6.
+        "orr x6, x6, x5", "orr x6, x6, x7", "orr x6, x6, x8", "orr x6, x6, x9", "orr x6, x6, x10", "orr x6, x6, x11",
+        "orr x6, x6, x12", "orr x6, x6, x13", "orr x6, x6, x14", "orr x6, x6, x15", "orr x6, x6, x16", "orr x6, x6, x17",
+        "orr x6, x6, x18", "orr x6, x6, x19", "orr x6, x6, x20", "orr x6, x6, x21", "orr x6, x6, x22", "orr x6, x6, x23",
+        "orr x6, x6, x24", "orr x6, x6, x25", "orr x6, x6, x26", "orr x6, x6, x27", "orr x6, x6, x28", "orr x6, x6, x29",
+        "orr x6, x6, x30",
         // The index of the context: x4 in a partition, and in the normal world the context id that CPU_ON was given, which is in x0.
         "mrs x9, CurrentEL",
         "cmp x9, #(2 << 2)",
@@ -118,7 +130,7 @@ unsafe extern "C" fn secondary() -> ! {
     )
 }
 
-/// Gives context x4 its stack, record and vectors, and goes on in Rust with x0-x3 as they were at entry, x4 and x5.
+/// Gives context x4 its stack, record and vectors, and goes on in Rust with x0-x3 as they were at entry, and x4-x6.
 #[unsafe(naked)]
 unsafe extern "C" fn common() -> ! {
     naked_asm!(
@@ -169,7 +181,7 @@ const _: () = assert!(
 );
 
 /// Rust from here on.
-extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: bool) -> ! {
+extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: bool, leftovers: u64) -> ! {
     static TABLES_READY: AtomicBool = AtomicBool::new(false);
 
     if __TANTALUM_USES_MMU {
@@ -181,7 +193,7 @@ extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: 
             mmu::enable();
         }
     }
-    let boot = Boot::new([x0, x1, x2, x3], index, is_first);
+    let boot = Boot::new([x0, x1, x2, x3], index, is_first, leftovers);
     if is_first && !arch::is_normal_world() {
         crate::ffa::negotiate_version(boot.manifest_version().unwrap_or(crate::ffa::VERSION));
     }

@@ -13,6 +13,7 @@ use crate::{
 tests! { "attack":
     forged_requests_and_responses_reach_nobody,
     boot_information_is_the_partitions_own,
+    contexts_start_with_clean_registers,
     messages_after_all_that_are_unharmed,
     stage_1_of_the_partition_does_not_matter,
 }
@@ -59,6 +60,25 @@ fn boot_information_is_the_partitions_own(world: &World) -> Outcome {
             status[7]
         );
         expect_eq!(status[6], 1, "the exception level of partition {:#x}", partition.id);
+    }
+    Ok(())
+}
+
+fn contexts_start_with_clean_registers(world: &World) -> Outcome {
+    for partition in world.receivers()? {
+        let status = command(*partition, Command::Status, &[])?;
+        expect_eq!(
+            status[9],
+            0,
+            "the bits set in x5-x30 when partition {:#x} started",
+            partition.id
+        );
+        expect_eq!(
+            status[10],
+            0,
+            "the mask of SIMD registers that were not zero when partition {:#x} started",
+            partition.id
+        );
     }
     Ok(())
 }

@@ -48,20 +48,18 @@ fn all_are_on(world: &World) -> Outcome {
     Ok(())
 }
 
-/// Asks echo which context it is; the answer is 0 if it is that of this core.
+/// Asks echo which context it is, and how it found its registers; the answer is 0 if it is that of this core, and they were clean.
 fn check_context(core: usize, id: u64) -> u64 {
-    let answer = SMC.direct_req64(0, (id & 0xffff) as u16, Command::Status.five_words(&[]));
-    match answer {
-        Ok(Answer::Response(response)) => {
-            let [first, context, mpidr, ..] = *response.payload() else {
-                return 1;
-            };
-            u64::from(first != DONE)
-                | u64::from(context != core as u64) << 1
-                | u64::from(mpidr & 0xff != core as u64) << 2
-        }
-        _ => 8,
-    }
+    let answer = SMC.direct_req2(0, (id & 0xffff) as u16, ECHO, Command::Status.words(&[]));
+    let Ok(Answer::Response(response)) = answer else {
+        return 8;
+    };
+    let words = response.payload();
+    u64::from(words[0] != DONE)
+        | u64::from(words[1] != core as u64) << 1
+        | u64::from(words[2] & 0xff != core as u64) << 2
+        | u64::from(words[10] != 0) << 4
+        | u64::from(words[11] != 0) << 5
 }
 
 fn each_has_its_own_context(world: &World) -> Outcome {
@@ -75,7 +73,7 @@ fn each_has_its_own_context(world: &World) -> Outcome {
             expect_eq!(
                 result,
                 0,
-                "core {core}: 1 no answer, 2 wrong context, 4 wrong MPIDR_EL1, 8 refused"
+                "core {core}: 1 no answer, 2 wrong context, 4 wrong MPIDR_EL1, 8 refused, 10 x5-x30 or 20 SIMD registers not zero"
             );
             Ok(())
         },

@@ -62,6 +62,13 @@ impl Simd {
         unsafe { asm!("bl {}", sym write_simd, inout("x0") &raw const *self => _, clobber_abi("C")) };
     }
 
+    /// Nothing in any register.
+    pub const ZERO: Self = Self {
+        v: [0; 64],
+        fpcr: 0,
+        fpsr: 0,
+    };
+
     /// A mask of the registers that differ: bit N for VN, bit 32 for FPCR, bit 33 for FPSR.
     #[must_use]
     pub fn difference(&self, other: &Self) -> u64 {
