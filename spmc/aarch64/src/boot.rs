@@ -156,7 +156,8 @@ fn start<P: Platform>(
         manifest: &manifest,
         spmc_memory,
         boot_mpidr: mpidr,
-        heap_bytes: pages::usage().available * layout::PAGE / 2,
+        free_pages: pages::usage().available,
+        pages_a_pe: pages_a_pe(),
     };
     let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
     drop(manifest);
@@ -166,6 +167,12 @@ fn start<P: Platform>(
     heap::seal();
     register_secondary_entry();
     Ok(processor)
+}
+
+/// Pages that a PE takes at most: stack, state, and what the heap needs around it.
+fn pages_a_pe() -> usize {
+    let bytes = layout::STACK_BYTES + size_of::<Processor>() + crate::simd::AREA_BYTES_MAX;
+    bytes.div_ceil(layout::PAGE) + 1
 }
 
 fn new_core(index: usize, features: &Features, foreign: usize) -> Result<Core, Failure> {

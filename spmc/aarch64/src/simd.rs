@@ -31,6 +31,8 @@ use crate::{control::cptr, features::Features, sysreg};
 const VECTOR_BYTES: usize = 256;
 /// Z0-Z31, P0-P15, FFR.
 const SCALABLE_BYTES: usize = 32 * VECTOR_BYTES + 17 * VECTOR_BYTES / 8;
+/// Bytes that the normal world's state takes at most.
+pub const AREA_BYTES_MAX: usize = SCALABLE_BYTES;
 /// V0-V31.
 const FIXED_BYTES: usize = 32 * 16;
 

@@ -5,12 +5,12 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 use spin::mutex::TicketMutex;
 use tantalum_stage2::{
     Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
-    Tables, WithTlb,
+    TableAddr, TableMemory, Tables, WithTlb,
 };
 
 use crate::{
     addr::{PageRange, PhysAddr, World},
-    boot::diagnostic,
+    boot::{Budget, diagnostic},
     context::{Context, Stage2Roots},
     machine::Machine,
     mailbox::{Buffers, from_manifest},
@@ -35,14 +35,22 @@ const MAX_VMID: u16 = 255;
 pub(super) struct Builder<'m> {
     manifest: &'m SpmcManifest,
     pes: usize,
-    heap: usize,
+    budget: Budget,
+    /// Partitions that are still to come.
+    left: usize,
     ipa_size: IpaSize,
     vmid: u16,
 }
 
 impl<'m> Builder<'m> {
-    pub(super) fn new(manifest: &'m SpmcManifest, pes: usize, heap: usize, ipa_size: IpaSize) -> Self {
-        Self { manifest, pes, heap, ipa_size, vmid: 0 }
+    pub(super) fn new(
+        manifest: &'m SpmcManifest,
+        pes: usize,
+        budget: Budget,
+        partitions: usize,
+        ipa_size: IpaSize,
+    ) -> Self {
+        Self { manifest, pes, budget, left: partitions, ipa_size, vmid: 0 }
     }
 
     /// Sets one partition up, or says in `report` why it cannot be.
@@ -60,18 +68,23 @@ impl<'m> Builder<'m> {
         let contexts = usize::from(accepted.execution_contexts);
         let migratable = contexts == 1 && self.pes != 1;
         let needed = contexts.saturating_mul(CONTEXT_BYTES);
-        if needed > self.heap {
+        // What the ones before have left of their shares is for those that follow.
+        let share = self.budget.table_pages.checked_div(self.left).unwrap_or(0);
+        self.left = self.left.saturating_sub(1);
+        if needed > self.budget.heap_bytes {
             return fail(report, Some("execution-ctx-count"), "the SPMC's memory is too small for so many contexts");
         }
         if self.vmid >= MAX_VMID {
             return fail(report, None, "expected at most 255 partitions");
         }
         let regions = regions(&accepted, report)?;
-        let tables = match tables(&accepted, &regions, self.ipa_size, machine) {
+        let tables = match tables(&accepted, &regions, self.ipa_size, share, machine) {
             Ok(tables) => tables,
             Err(message) => return fail(report, None, &message),
         };
-        self.heap = self.heap.saturating_sub(needed);
+        let taken = tables.secure.table_count().saturating_add(tables.non_secure.table_count());
+        self.budget.table_pages = self.budget.table_pages.saturating_sub(taken);
+        self.budget.heap_bytes = self.budget.heap_bytes.saturating_sub(needed);
         self.vmid = self.vmid.saturating_add(1);
         warn_of_what_is_not_obeyed(&accepted, migratable, report);
         let roots = Stage2Roots {
@@ -159,16 +172,47 @@ fn attributes(region: &Region) -> Attributes {
     Attributes::new(memory, access, execute, Ownership::Owned)
 }
 
+/// Table memory of which no more than a share is given out.
+struct Share<'m, M> {
+    memory: &'m mut M,
+    left: usize,
+}
+
+impl<M: TableMemory> TableMemory for Share<'_, M> {
+    fn allocate_table(&mut self) -> Option<TableAddr> {
+        let left = self.left.checked_sub(1)?;
+        let table = self.memory.allocate_table()?;
+        self.left = left;
+        Some(table)
+    }
+
+    fn free_table(&mut self, table: TableAddr) {
+        self.left = self.left.saturating_add(1);
+        self.memory.free_table(table);
+    }
+
+    fn read_descriptor(&self, table: TableAddr, index: usize) -> u64 {
+        self.memory.read_descriptor(table, index)
+    }
+
+    fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64) {
+        self.memory.write_descriptor(table, index, value);
+    }
+}
+
 /// Both stage-2 spaces of a partition: IPA and PA are the same.
 fn tables<M: Machine>(
     accepted: &system::Partition,
     regions: &[Region],
     size: IpaSize,
+    share: usize,
     machine: &mut M,
 ) -> Result<Stage2Tables, String> {
-    const TOO_SMALL: &str = "the SPMC's memory is too small for its translation tables";
+    const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
+                             or regions closer to each other";
+    let mut memory = Share { memory: machine, left: share };
     // Never live before boot is over: there is nothing to invalidate.
-    let mut memory = WithTlb::new(machine, |_, _| ());
+    let mut memory = WithTlb::new(&mut memory, |_, _| ());
     let mut secure = Tables::new(&mut memory, size).map_err(|_| String::from(TOO_SMALL))?;
     let Ok(mut non_secure) = Tables::new(&mut memory, size) else {
         secure.destroy(&mut memory).complete(&mut memory);

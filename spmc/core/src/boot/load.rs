@@ -25,11 +25,11 @@ const HEAP_A_MANIFEST: usize = 4096;
 pub(super) fn candidates<M: Machine>(
     manifest: &SpmcManifest,
     config: &BootConfig<'_>,
+    mut heap: usize,
     machine: &mut M,
     report: &mut Report,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::with_capacity(manifest.partitions.len());
-    let mut heap = config.heap_bytes;
     for (vm, entry) in manifest.partitions.iter().enumerate() {
         if let Some(candidate) = candidate(manifest, vm, entry, config, &mut heap, machine, report) {
             candidates.push(candidate);

@@ -29,8 +29,10 @@ pub struct BootConfig<'a> {
     pub spmc_memory: PageRange,
     /// `MPIDR_EL1` of the boot PE.
     pub boot_mpidr: u64,
-    /// Bytes of heap that partitions' manifests and contexts may take.
-    pub heap_bytes: usize,
+    /// Pages of the SPMC's memory that nothing uses yet.
+    pub free_pages: usize,
+    /// Pages that the machine layer will take for each PE.
+    pub pages_a_pe: usize,
     /// Devices that no partition may be given.
     pub devices: &'a [system::Reserved],
 }
@@ -42,7 +44,7 @@ pub enum BootError {
     Manifest,
     /// The SPMC manifest has no CPU node for the boot PE.
     BootCpuUnknown(u64),
-    /// Not enough memory for the SPMC's own tables.
+    /// Not enough memory for the PEs that the manifest names.
     OutOfMemory,
 }
 
@@ -53,7 +55,7 @@ impl fmt::Display for BootError {
             Self::BootCpuUnknown(mpidr) => {
                 write!(f, "the SPMC manifest has no cpu node for the boot CPU, whose MPIDR is {mpidr:#x}")
             }
-            Self::OutOfMemory => f.write_str("the SPMC's memory is too small for its own tables"),
+            Self::OutOfMemory => f.write_str("the SPMC's memory is too small for the PEs that the manifest names"),
         }
     }
 }
@@ -64,35 +66,49 @@ impl fmt::Display for BootError {
 /// [`BootError`] when no normal world could be served; nothing has run then.
 pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spmc, BootError> {
     let mut report = Report::new();
-    let manifest = SpmcManifest::parse(config.manifest, &mut report);
-    let candidates = match &manifest {
-        Some(manifest) => load::candidates(manifest, config, machine, &mut report),
-        None => Vec::new(),
-    };
-    let Some(manifest) = manifest else {
-        print(machine, &report);
-        return Err(BootError::Manifest);
-    };
-    let cpus = match cpus(&manifest, config) {
-        Ok(cpus) => cpus,
-        Err(error) => {
-            print(machine, &report);
-            return Err(error);
-        }
-    };
+    let result = set_up(config, machine, &mut report);
+    print(machine, &report);
+    result
+}
+
+fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Report) -> Result<Spmc, BootError> {
+    let manifest = SpmcManifest::parse(config.manifest, report).ok_or(BootError::Manifest)?;
+    let cpus = cpus(&manifest, config)?;
+    let budget = Budget::new(config, cpus.len())?;
+    let candidates = load::candidates(&manifest, config, budget.heap_bytes, machine, report);
     let ipa_size = ipa_size(&manifest);
     let accepted = {
         let own = system::Reserved { range: config.spmc_memory, owner: "the SPMC" };
         let reserved: Vec<_> = core::iter::once(own).chain(config.devices.iter().copied()).collect();
-        system::check(&manifest, candidates, &reserved, &mut report)
+        system::check(&manifest, candidates, &reserved, report)
     };
-    let mut builder = build::Builder::new(&manifest, cpus.len(), config.heap_bytes, ipa_size);
+    let mut builder = build::Builder::new(&manifest, cpus.len(), budget, accepted.len(), ipa_size);
     let partitions: Vec<Partition> =
-        accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, &mut report)).collect();
-    print(machine, &report);
+        accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, report)).collect();
     let logical = crate::logical::ask(machine);
     Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size).with_logical_partitions(logical))
 }
+
+/// What partitions may take of the SPMC's memory while it boots. What the PEs need is set aside first, and some is left for
+/// what changes tables later, so that no partition's manifest can take from the SPMC or from another partition.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// Heap for manifests, and then again for contexts.
+    heap_bytes: usize,
+    /// Pages for stage-2 tables of all partitions together.
+    table_pages: usize,
+}
+
+impl Budget {
+    fn new(config: &BootConfig<'_>, pes: usize) -> Result<Self, BootError> {
+        let for_pes = pes.checked_mul(config.pages_a_pe);
+        let rest = for_pes.and_then(|pages| config.free_pages.checked_sub(pages)).ok_or(BootError::OutOfMemory)?;
+        Ok(Self { heap_bytes: (rest / 3).saturating_mul(PAGE_BYTES), table_pages: rest / 2 })
+    }
+}
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
 
 /// Affinities in ascending order: a PE's place is its linear index, as TF-A numbers PEs.
 fn cpus(manifest: &SpmcManifest, config: &BootConfig<'_>) -> Result<Vec<Mpidr>, BootError> {

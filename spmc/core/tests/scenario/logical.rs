@@ -34,7 +34,7 @@ fn answer(words: usize, current: u64, last: u64, ids: &[u64]) -> SmcRegisters {
 fn listed(answers: &[SmcRegisters]) -> Vec<u64> {
     let mut machine = manifests::loaded();
     machine.pe(0).el3_answers.extend(answers.iter().copied());
-    let spmc = manifests::start(&mut machine, 0, manifests::HEAP).expect("it starts");
+    let spmc = manifests::start(&mut machine, 0, manifests::PAGES).expect("it starts");
     let left = machine.pe(0).el3_answers.len();
     machine.pe(0).el3_answers.clear();
     assert_eq!(left, 0, "answers that were not asked for");

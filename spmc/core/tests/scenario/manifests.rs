@@ -84,25 +84,26 @@ pub fn loaded() -> FakeMachine {
     machine
 }
 
-pub fn start(machine: &mut FakeMachine, boot_mpidr: u64, heap_bytes: usize) -> Result<Spmc, BootError> {
+pub fn start(machine: &mut FakeMachine, boot_mpidr: u64, free_pages: usize) -> Result<Spmc, BootError> {
     static MANIFEST: LazyLock<Vec<u8>> = LazyLock::new(|| compile("qemu/demo/spmc.dts"));
     let manifest = &*MANIFEST;
     let config = BootConfig {
         manifest,
         spmc_memory: range(0x0e10_0000, 0x100),
         boot_mpidr,
-        heap_bytes,
+        free_pages,
+        pages_a_pe: 1,
         devices: &[],
     };
     boot::start(&config, machine)
 }
 
-pub const HEAP: usize = 1 << 20;
+pub const PAGES: usize = 1024;
 
 #[test]
 fn demonstration_boots_and_talks() {
     let mut machine = loaded();
-    let spmc = start(&mut machine, 0x8000_0000, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0x8000_0000, PAGES).expect("it starts");
     assert!(!machine.console.contains("error"), "{}", machine.console);
     let mut system = System::booted(&spmc, machine);
     let console = system.machine.take_console();
@@ -121,7 +122,7 @@ fn demonstration_boots_and_talks() {
 #[test]
 fn each_partition_reaches_its_own_memory_and_nothing_else() {
     let mut machine = loaded();
-    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
     for partition in spmc.partitions() {
         let tables = partition.tables.lock();
         tables.secure.check(&machine, |_| true).expect("well-formed tables");
@@ -159,7 +160,7 @@ fn each_partition_reaches_its_own_memory_and_nothing_else() {
 #[test]
 fn boot_information_names_the_manifest() {
     let mut machine = loaded();
-    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
     let mut system = System::new(&spmc, machine);
     for (pe, partition, register, base) in [(0, ECHO, 0, 0x0e20_0000), (0, FORWARD, 1, 0x0e30_0000_u64)] {
         if system.owner(pe) == Owner::Off {
@@ -204,7 +205,7 @@ fn partition_whose_memory_does_not_exist_is_left_out() {
     machine
         .memory
         .set_broken(World::Secure, PhysAddr::new(0x0e30_0000), true);
-    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
     let names: Vec<_> = spmc
         .partitions()
         .iter()
@@ -227,7 +228,7 @@ fn partition_whose_manifest_cannot_be_read_is_left_out() {
     machine
         .memory
         .set_broken(World::Secure, PhysAddr::new(0x0e30_1000), true);
-    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
     assert_eq!(spmc.partitions().len(), 2);
 }
 
@@ -238,7 +239,7 @@ fn partition_that_was_not_loaded_is_left_out() {
         .memory
         .write(World::Secure, PhysAddr::new(0x0e20_0000), &[0; 24])
         .expect("memory");
-    let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
     let names: Vec<_> = spmc
         .partitions()
         .iter()
@@ -253,14 +254,14 @@ fn too_few_tables_leave_partitions_out_and_leak_none() {
     // For each number of tables that there may be: those that boot are sound, the rest is freed.
     let needed = {
         let mut machine = loaded();
-        start(&mut machine, 0, HEAP).expect("it starts");
+        start(&mut machine, 0, PAGES).expect("it starts");
         machine.tables.live()
     };
     let packages = loaded();
     for budget in 0..=needed {
         let mut machine = packages.clone();
         machine.tables.set_budget(Some(budget));
-        let spmc = start(&mut machine, 0, HEAP).expect("it starts");
+        let spmc = start(&mut machine, 0, PAGES).expect("it starts");
         let mut used = 0;
         for partition in spmc.partitions() {
             let tables = partition.tables.lock();
@@ -272,7 +273,7 @@ fn too_few_tables_leave_partitions_out_and_leak_none() {
         assert_eq!(spmc.partitions().len() == 3, budget == needed);
         if budget < needed {
             assert!(
-                machine.console.contains("too small for its translation tables"),
+                machine.console.contains("its translation tables take more than its share"),
                 "{}",
                 machine.console
             );
@@ -281,16 +282,19 @@ fn too_few_tables_leave_partitions_out_and_leak_none() {
 }
 
 #[test]
-fn too_small_a_heap_leaves_partitions_out() {
+fn too_little_memory_leaves_partitions_out() {
     let packages = loaded();
+    assert_eq!(start(&mut packages.clone(), 0, 3).err(), Some(BootError::OutOfMemory));
     let mut counts = Vec::new();
-    for heap in (0..64).map(|n| n * 1024) {
+    // Four PEs take one page each.
+    for pages in 4..100 {
         let mut machine = packages.clone();
-        let spmc = start(&mut machine, 0, heap).expect("it starts");
+        let spmc = start(&mut machine, 0, pages).expect("it starts");
+        assert!(machine.tables.live() <= (pages - 4) / 2, "tables stay within the partitions' share");
         let all = spmc.partitions().len() == 3;
         assert!(
             all || machine.console.contains("error: partition"),
-            "{heap}: {}",
+            "{pages}: {}",
             machine.console
         );
         counts.push(spmc.partitions().len());
@@ -313,7 +317,7 @@ fn too_small_a_heap_leaves_partitions_out() {
 #[test]
 fn boot_pe_that_the_manifest_does_not_name_is_an_error() {
     assert_eq!(
-        start(&mut loaded(), 0x8000_0100, HEAP).err(),
+        start(&mut loaded(), 0x8000_0100, PAGES).err(),
         Some(BootError::BootCpuUnknown(0x100))
     );
 }
@@ -326,7 +330,8 @@ fn manifest_that_is_none_is_an_error() {
             manifest,
             spmc_memory: range(0x0e10_0000, 0x100),
             boot_mpidr: 0,
-            heap_bytes: HEAP,
+            free_pages: PAGES,
+            pages_a_pe: 1,
             devices: &[],
         };
         assert_eq!(boot::start(&config, &mut machine).err(), Some(BootError::Manifest));
