@@ -48,13 +48,13 @@ pub use self::{
 };
 use self::{
     normal_world::NormalWorldMap,
-    permission::{FLAG_CLEAR_AFTER, Kind},
+    permission::{FLAG_CLEAR_AFTER, Kind, Memory},
     plan::{Estate, Tenant, zero},
     share::{Share, Shares},
 };
 use crate::{
     abi::{FfaError, Version},
-    addr::PageRange,
+    addr::{PageRange, World},
     id::EndpointId,
     machine::{Machine, TableMemory},
     manifest::spmc::{MemoryKind, MemoryRange},
@@ -241,23 +241,43 @@ impl MemoryManager {
         self.state.lock().shares.len()
     }
 
-    /// Marks pages of the normal world that are put to a use in which they must not be passed on, its RX and TX buffers.
+    /// Marks pages of `owner` (of the normal world, for any id of its) that are put to a use in which they must not be passed
+    /// on: its RX and TX buffers. They must be memory that it may read and write, and its alone. Says in which world they
+    /// are.
     ///
     /// # Errors
-    /// `Denied` when they are not the normal world's, were passed on, or are in such use already; `NoMemory`.
-    pub fn hold<M: TableMemory>(&self, memory: &mut M, range: &PageRange) -> Result<(), FfaError> {
+    /// `Denied` when they are not, were passed on, or are in such use already; `NoMemory`.
+    pub fn hold<M: Machine, P: Partitions>(
+        &self,
+        machine: &mut M,
+        partitions: &P,
+        owner: EndpointId,
+        range: &PageRange,
+    ) -> Result<World, FfaError> {
         let state = &mut *self.state.lock();
-        let found = state.map.claim(memory, range)?;
-        if found.device {
-            state.map.release(memory, range);
-            return Err(FfaError::Denied);
-        }
-        Ok(())
+        let mut estate = Estate::of(owner, partitions, &mut state.map).ok_or(FfaError::InvalidParameters)?;
+        estate.hold(machine, range)
     }
 
-    /// Ends what [`MemoryManager::hold`] began, for the same pages.
-    pub fn unhold<M: TableMemory>(&self, memory: &mut M, range: &PageRange) {
-        self.state.lock().map.release(memory, range);
+    /// Ends what [`MemoryManager::hold`] began, for the same pages, in the world that it said.
+    pub fn unhold<M: Machine, P: Partitions>(
+        &self,
+        machine: &mut M,
+        partitions: &P,
+        owner: EndpointId,
+        range: &PageRange,
+        world: World,
+    ) {
+        let state = &mut *self.state.lock();
+        if let Some(mut estate) = Estate::of(owner, partitions, &mut state.map) {
+            let memory = Memory {
+                world,
+                device: false,
+                writable: true,
+                executable: false,
+            };
+            estate.release(machine, core::slice::from_ref(range), Some(memory));
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a> Estate<'a> {
             Self::NormalWorld(map) => map.claim_all(machine, ranges, known),
             Self::Partition(tables, roots) => {
                 for (claimed, range) in ranges.iter().enumerate() {
-                    match claim_pages(tables, machine, *roots, range, *known) {
+                    match claim_pages(tables, machine, *roots, range, *known, Ownership::Shared) {
                         Ok(memory) => *known = Some(memory),
                         Err(error) => return (claimed, Err(error)),
                     }
@@ -129,6 +129,23 @@ impl<'a> Estate<'a> {
                 (ranges.len(), Ok(()))
             }
         }
+    }
+
+    /// Marks `range` as in a use in which it must not be passed on; the owner keeps its access. It must be memory that the
+    /// owner may write, and its alone. Says in which world it is.
+    ///
+    /// # Errors
+    /// As [`Estate::claim`].
+    pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: &PageRange) -> Result<World, FfaError> {
+        let found = match self {
+            Self::NormalWorld(map) => map.claim(machine, range)?,
+            Self::Partition(tables, roots) => claim_pages(tables, machine, *roots, range, None, Ownership::Buffer)?,
+        };
+        if found.device || !found.writable {
+            self.release(machine, core::slice::from_ref(range), Some(found));
+            return Err(FfaError::Denied);
+        }
+        Ok(found.world)
     }
 
     /// Takes the owner's access to all ranges of a share away that is lent or donated.
@@ -213,7 +230,7 @@ impl<'a> Estate<'a> {
     }
 }
 
-/// [`Estate::claim`] for a partition.
+/// [`Estate::claim`] for a partition: its pages are marked as `state`.
 #[inline(never)]
 fn claim_pages<M: Machine>(
     tables: &mut Stage2Tables,
@@ -221,6 +238,7 @@ fn claim_pages<M: Machine>(
     roots: Stage2Roots,
     range: &PageRange,
     known: Option<Memory>,
+    state: Ownership,
 ) -> Result<Memory, FfaError> {
     let ipas = ipa_range(range).ok_or(FfaError::Denied)?;
     let secure = matches!(tables.secure.entry(machine, ipas.start()), Entry::Mapped(..));
@@ -230,7 +248,7 @@ fn claim_pages<M: Machine>(
     let memory = known
         .map_or(Some(found), |known| known.and(found))
         .ok_or(FfaError::Denied)?;
-    match tables.set_state(&mut with_tlb!(machine, roots), ipas, Ownership::Shared) {
+    match tables.set_state(&mut with_tlb!(machine, roots), ipas, state) {
         Ok(()) => Ok(memory),
         Err(Error::OutOfTables) => Err(FfaError::NoMemory),
         Err(_) => Err(FfaError::Denied),

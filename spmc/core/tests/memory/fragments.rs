@@ -1,11 +1,7 @@
 //! Transactions and responses in several fragments.
 
 use arm_ffa::FuncId;
-use tantalum_core::{
-    abi::FfaError,
-    addr::{PageRange, PhysAddr, World as Side},
-    id::EndpointId,
-};
+use tantalum_core::{abi::FfaError, addr::World as Side};
 
 use crate::{
     message::{Form, Message, RO, RW},
@@ -397,18 +393,4 @@ fn the_hypervisor_asks_for_what_is_the_normal_worlds_only() {
         w.call(NWD, FuncId::MemRetrieveReq32, [80, 80, 0, 0]),
         Err(FfaError::InvalidParameters)
     );
-}
-
-#[test]
-fn buffers_are_not_passed_on() {
-    let mut w = World::new(1);
-    let range = PageRange::new(PhysAddr::new(page(NS, 8)), 2).unwrap();
-    w.manager.hold(&mut w.machine, &range).unwrap();
-    assert_eq!(w.manager.hold(&mut w.machine, &range), Err(FfaError::Denied));
-    let message = |first, count| Message::send(Form::V1_2, NWD, &[(SP1, RW)], &[(page(NS, first), count)]).normal();
-    assert_eq!(w.send(NWD, FuncId::MemShare32, &message(7, 2)), Err(FfaError::Denied));
-    w.manager.unhold(&mut w.machine, &range);
-    w.send(NWD, FuncId::MemShare32, &message(7, 2)).unwrap();
-    assert_eq!(w.manager.hold(&mut w.machine, &range), Err(FfaError::Denied));
-    assert!(w.manager.has_shares(EndpointId::NWD) && !w.manager.has_shares(EndpointId::new(SP1)));
 }

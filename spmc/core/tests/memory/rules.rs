@@ -2,7 +2,7 @@
 
 use tantalum_core::{
     abi::FfaError,
-    addr::World as Side,
+    addr::{PageRange, PhysAddr, World as Side},
     id::EndpointId,
     memory::{Limits, MAX_CLEAR_PAGES},
 };
@@ -372,4 +372,58 @@ fn no_handle_is_given_out_twice() {
         assert!(seen.insert(handle));
         w.reclaim(SP1, handle, 0).unwrap();
     }
+}
+
+#[test]
+fn buffers_are_not_passed_on() {
+    for (id, base, other) in [
+        (NWD, page(NS, 8), SP1),
+        (SP1, page(sp_base(SP1), 8), SP2),
+        (SP1, sp_ns(SP1), SP2),
+    ] {
+        let mut w = World::new(2);
+        let before = w.snapshot();
+        let pages = if base == sp_ns(SP1) { 1 } else { 2 };
+        let range = PageRange::new(PhysAddr::new(base), pages).unwrap();
+        let owner = EndpointId::new(id);
+        let hold = |w: &mut World| w.manager.hold(&mut w.machine, &w.sps, owner, &range);
+        let side = hold(&mut w).unwrap();
+        assert_eq!(
+            side,
+            if base == page(sp_base(SP1), 8) {
+                Side::Secure
+            } else {
+                Side::NonSecure
+            }
+        );
+        assert_eq!(hold(&mut w), Err(FfaError::Denied), "twice");
+        let message = Message::send(Form::V1_2, id, &[(other, RW)], &[(base, 1)]);
+        for function in [SHARE, LEND, DONATE] {
+            let message = if function == SHARE {
+                message.clone().normal()
+            } else {
+                message.clone()
+            };
+            assert_eq!(w.send(id, function, &message).map(drop), Err(FfaError::Denied));
+        }
+        w.manager.unhold(&mut w.machine, &w.sps, owner, &range, side);
+        assert_eq!(w.snapshot(), before);
+        w.send(id, LEND, &message).unwrap();
+        assert_eq!(hold(&mut w), Err(FfaError::Denied));
+        assert!(w.manager.has_shares(owner) && !w.manager.has_shares(EndpointId::new(SP2)));
+    }
+    let mut w = World::new(1);
+    let before = w.snapshot();
+    for (id, at) in [
+        (SP1, page(sp_base(SP1), 16)),
+        (SP1, page(sp_base(SP1), 17)),
+        (NWD, NS_DEVICE),
+        (NWD, sp_ns(SP1)),
+    ] {
+        let range = PageRange::new(PhysAddr::new(at), 1).unwrap();
+        let result = w.manager.hold(&mut w.machine, &w.sps, EndpointId::new(id), &range);
+        assert_eq!(result, Err(FfaError::Denied), "{at:#x}");
+    }
+    assert_eq!(w.snapshot(), before);
+    w.check(0);
 }
