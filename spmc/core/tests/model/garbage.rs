@@ -2,6 +2,7 @@
 
 use tantalum_core::{
     machine::fake::{Builder, Owner, System, taint_owner},
+    manifest::partition::{PowerManagement, VmAvailability},
     spmc::Exit,
 };
 
@@ -17,10 +18,11 @@ fn value(random: &mut Random) -> u64 {
         1 => 0,
         2 => 1 << random.below(64),
         3 => random.next() & 0xff,
+        4 if random.one_in(4) => 0x8400_0000 | random.next() & 0x3,
         4 => 0x8000_0000 | random.next() & 0xf,
         5 => 0x0e30_0000 + (random.next() & 0x3f_ffff & !0xff),
         _ => {
-            let source = random.pick(&[0, 1, 0x8000, 0x8001, 0x8002, 0x8003, 0xffc0, 0xffff]);
+            let source = random.pick(&[0, 0, 1, 0x8000, 0x8001, 0x8002, 0x8003, 0xffc0, 0xffff, 0xffff]);
             let destination = random.pick(&[0, 1, 2, 3, 0x8000, 0x8001, 0x8002, 0x8003]);
             source << 16 | destination
         }
@@ -56,11 +58,11 @@ fn run(seed: u64) {
     let mut random = Random(seed);
     let pes = 1 + random.below(3);
     let (spmc, machine) = Builder::new(pes)
-        .partition("a")
-        .partition_with("b", |b| b.version(1, 0).smc(0xc200_0000))
+        .partition_with("a", |a| a.indirect().power(PowerManagement::all()).vm_availability(VmAvailability::all()))
+        .partition_with("b", |b| b.version(1, 0).smc(0xc200_0000).power(PowerManagement::CPU_OFF))
         .partition_with("m", |mut m| {
             m.smc_whitelist_permissive = true;
-            m.migratable().queued()
+            m.migratable().queued().indirect().vm_availability(VmAvailability::CREATED)
         })
         .build();
     let mut system = System::booted(&spmc, machine);

@@ -111,6 +111,10 @@ impl<'s> System<'s> {
     /// Turns a PE off, as the SPMD does.
     pub fn turn_off(&mut self, pe: usize) {
         self.nwd(pe, &[0x8400_006f, 0xffff_8000, 0x8000_0000, 0x8400_0002]);
+        // Partitions that want to know agree.
+        while let Owner::Partition(id, _) = self.owner(pe) {
+            self.smc(pe, &[0x8400_0070, u64::from(id) << 16 | 0x8000, 0x8000_0002, 0]);
+        }
         assert_eq!(self.regs(pe), [0x8400_0070, 0x8000_ffff, 0x8000_0002, 0, 0, 0, 0, 0]);
         self.owners[pe] = Owner::Off;
         self.machine.turn_off();
