@@ -170,6 +170,13 @@ const ICC_SRE: u64 = {
     SRE | DFB | DIB
 };
 
+/// Writes `VSTCR_EL2`, which EL3 does not keep when a PE is powered down.
+#[inline]
+pub fn write_vstcr(size: IpaSize) {
+    // SAFETY: says how the secure stage-2 tables of partitions are walked, which is the same as before.
+    unsafe { sysreg::vstcr_el2::write(size.vstcr_el2() | VSTCR_EL2_WALKS_SECURE) };
+}
+
 /// Sets up this PE, for partitions with address spaces of `size`. Their stage-2 roots are loaded with each context.
 pub fn initialise(features: &Features, size: IpaSize) {
     let vs = if features.vmid16 { 1 << 19 } else { 0 };
@@ -183,7 +190,7 @@ pub fn initialise(features: &Features, size: IpaSize) {
         sysreg::cnthctl_el2::write(cnthctl(features));
         sysreg::cntvoff_el2::write(0);
         sysreg::vtcr_el2::write(size.vtcr_el2() | VTCR_EL2_OUTPUT_NON_SECURE | features.pa_range << 16 | vs);
-        sysreg::vstcr_el2::write(size.vstcr_el2() | VSTCR_EL2_WALKS_SECURE);
+        write_vstcr(size);
         sysreg::vpidr_el2::write(sysreg::midr_el1::read());
         sysreg::icc_sre_el2::write(ICC_SRE);
         sysreg::ich_hcr_el2::write(ICH_HCR);

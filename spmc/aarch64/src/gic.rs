@@ -54,3 +54,42 @@ pub fn raise_schedule_receiver() {
     unsafe { sysreg::icc_asgi1r_el1::write(u64::from(SCHEDULE_RECEIVER_INTERRUPT) << 24 | target) };
     sysreg::isb();
 }
+
+/// What a partition could change of the CPU interface on QEMU (10.0), where its accesses to it reach the physical one: the
+/// traps that `ICH_HCR_EL2` asks for work for the normal world only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interface {
+    group0: u64,
+    group1: u64,
+    control: u64,
+}
+
+impl Interface {
+    /// As EL3 has set it up.
+    #[must_use]
+    pub fn read() -> Self {
+        Self {
+            group0: sysreg::icc_igrpen0_el1::read(),
+            group1: sysreg::icc_igrpen1_el1::read(),
+            control: sysreg::icc_ctlr_el1::read(),
+        }
+    }
+}
+
+/// Puts the CPU interface back: groups enabled as they were, no interrupt active (the SPMC ends each before it goes on).
+///
+/// # Safety
+/// No interrupt that this PE has acknowledged may still be active.
+#[inline]
+pub unsafe fn restore(interface: &Interface) {
+    // SAFETY: the values are those that the PE came up with.
+    unsafe {
+        sysreg::icc_igrpen0_el1::write(interface.group0);
+        sysreg::icc_igrpen1_el1::write(interface.group1);
+        sysreg::icc_ctlr_el1::write(interface.control);
+        if sysreg::icc_ap0r0_el1::read() | sysreg::icc_ap1r0_el1::read() != 0 {
+            sysreg::icc_ap0r0_el1::write(0);
+            sysreg::icc_ap1r0_el1::write(0);
+        }
+    }
+}

@@ -39,6 +39,7 @@ const EMERGENCY_STACK_BYTES: usize = 3072;
 struct NormalWorld {
     el1: El1Registers,
     pmr: u64,
+    vdisr: u64,
     cntv_ctl: u64,
     cntv_cval: u64,
 }
@@ -46,7 +47,7 @@ struct NormalWorld {
 /// A processing element. It implements [`tantalum_core::machine::Machine`] ([`crate::machine`]).
 ///
 /// Invariants: only its own PE uses it, through the reference that its run loop has. `TPIDR_EL2` holds its address.
-/// `vttbr`, `vsttbr`, `hcr` and `pmr` are what the registers of these names hold (`pmr` only while `displaced`).
+/// `vttbr`, `vsttbr` and `hcr` are what the registers of these names hold.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Core {
@@ -67,7 +68,9 @@ pub struct Core {
     vsttbr: u64,
     hcr: u64,
     hcr_base: u64,
-    pmr: u64,
+    ipa_size: IpaSize,
+    /// The interrupt controller's CPU interface as EL3 has set it up.
+    interface: gic::Interface,
     /// The normal world's registers are in `normal_world`.
     displaced: bool,
     /// Descriptors were written that no barrier has followed yet.
@@ -85,6 +88,23 @@ fn translation_registers(roots: &Stage2Roots) -> (u64, u64) {
         u64::from(roots.vmid) << 48 | roots.non_secure.as_u64(),
         roots.secure.as_u64(),
     )
+}
+
+/// No roots that any partition has: makes the next context load its own.
+const NO_ROOTS: u64 = u64::MAX;
+
+/// Whether an SError is pending: taken now, while it is known whose it is, and not in whoever runs next.
+#[inline]
+fn error_is_pending() -> bool {
+    const DEFERRED: u64 = 1 << 31;
+    // SAFETY: `ESB` (a hint) defers an error that is pending and masked into DISR_EL1, which is cleared when it has one.
+    unsafe { asm!("hint #16", options(nostack, preserves_flags)) };
+    let deferred = sysreg::disr_el1::read() & DEFERRED != 0;
+    if deferred {
+        // SAFETY: clears what was just read.
+        unsafe { sysreg::disr_el1::write(0) };
+    }
+    deferred
 }
 
 /// What is known about a synchronous exception.
@@ -108,13 +128,28 @@ fn output_is_non_secure(address: u64) -> Option<bool> {
     const FAILED: u64 = 1 << 0;
     const NS: u64 = 1 << 9;
     let own = sysreg::par_el1::read();
-    // SAFETY: translates an address by EL1's tables into PAR_EL1, which is put back.
-    let result = unsafe {
-        asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags));
-        let result = sysreg::par_el1::read();
+    let result: u64;
+    // SAFETY: translates an address by EL1's tables into PAR_EL1, which is put back. The walk may take an external abort,
+    // since EL1 may change its tables meanwhile: then it goes on at the landing, as a translation that failed.
+    unsafe {
+        asm!(
+            "2: at s1e1r, {address}",
+            "isb",
+            "mrs {result}, par_el1",
+            "b 4f",
+            "3: mov {result}, #{failed}",
+            "4:",
+            ".pushsection .fixups, \"a\"",
+            ".balign 8",
+            ".quad 2b, 3b",
+            ".popsection",
+            address = in(reg) address,
+            result = lateout(reg) result,
+            failed = const FAILED,
+            options(nostack, preserves_flags),
+        );
         sysreg::par_el1::write(own);
-        result
-    };
+    }
     (result & FAILED == 0).then_some(result & NS != 0)
 }
 
@@ -146,7 +181,8 @@ impl Core {
             vsttbr: 0,
             hcr: 0,
             hcr_base: control::hcr(features),
-            pmr: 0,
+            ipa_size: IpaSize::Bits39,
+            interface: gic::Interface::default(),
             displaced: false,
             tables_written: false,
             normal_world: NormalWorld::default(),
@@ -156,6 +192,8 @@ impl Core {
     /// Takes over the PE, which has just come up: sets its system registers.
     pub fn take_over(&mut self, ipa_size: IpaSize) {
         control::initialise(&self.features, ipa_size);
+        self.ipa_size = ipa_size;
+        self.interface = gic::Interface::read();
         self.live = 0;
         self.displaced = false;
         self.simd.reset();
@@ -179,6 +217,9 @@ impl Core {
         loop {
             // SAFETY: the context is borrowed mutably, and its registers are loaded.
             let reason = unsafe { enter(context) };
+            if self.features.ras && error_is_pending() {
+                return Exit::SError { esr: sysreg::esr_el2::read() };
+            }
             match reason {
                 Reason::Synchronous => {
                     let esr = sysreg::esr_el2::read();
@@ -212,8 +253,10 @@ impl Core {
         el1::load(&self.normal_world.el1);
         // SAFETY: these registers are the normal world's, with the values that it had.
         unsafe {
-            if self.pmr != self.normal_world.pmr {
-                sysreg::icc_pmr_el1::write(self.normal_world.pmr);
+            gic::restore(&self.interface);
+            sysreg::icc_pmr_el1::write(self.normal_world.pmr);
+            if self.features.ras {
+                sysreg::vdisr_el2::write(self.normal_world.vdisr);
             }
             if !self.features.ecv {
                 sysreg::cntv_cval_el0::write(self.normal_world.cntv_cval);
@@ -232,14 +275,21 @@ impl Core {
         self.simd.store(&mut context.simd);
         context.live = 0;
         self.live = 0;
+        // The context may run on another PE next: its cache and TLB maintenance, of which this PE knows, is complete before.
+        sysreg::dsb_ish();
     }
 
     /// Saves what a context changes of the normal world's.
     #[inline]
     fn displace_normal_world(&mut self) {
         el1::save(&mut self.normal_world.el1);
-        self.pmr = sysreg::icc_pmr_el1::read();
-        self.normal_world.pmr = self.pmr;
+        self.normal_world.pmr = sysreg::icc_pmr_el1::read();
+        if self.features.ras {
+            self.normal_world.vdisr = sysreg::vdisr_el2::read();
+        }
+        // The normal world may have had this PE powered down and up again, and EL3 keeps neither of these.
+        self.vsttbr = NO_ROOTS;
+        control::write_vstcr(self.ipa_size);
         if !self.features.ecv {
             self.normal_world.cntv_ctl = sysreg::cntv_ctl_el0::read();
             self.normal_world.cntv_cval = sysreg::cntv_cval_el0::read();
@@ -263,6 +313,10 @@ impl Core {
         // SAFETY: VMPIDR_EL2 is what EL1 reads as its MPIDR. The virtual timer is off, with nothing of another context.
         unsafe {
             sysreg::vmpidr_el2::write(context.vmpidr);
+            if self.features.ras {
+                // What EL1 reads as DISR_EL1 while HCR_EL2.AMO is set.
+                sysreg::vdisr_el2::write(0);
+            }
             if !self.features.ecv {
                 sysreg::cntv_ctl_el0::write(0);
                 sysreg::cntv_cval_el0::write(0);
@@ -290,11 +344,9 @@ impl Core {
         } else {
             gic::PRIORITY_ALL
         };
-        if pmr != self.pmr {
-            self.pmr = pmr;
-            // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.
-            unsafe { sysreg::icc_pmr_el1::write(pmr) };
-        }
+        // Not only when it differs from the last one: on QEMU, a partition can write it.
+        // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.
+        unsafe { sysreg::icc_pmr_el1::write(pmr) };
     }
 
     /// Loads stage-2 roots.

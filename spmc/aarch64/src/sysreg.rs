@@ -99,6 +99,18 @@ system_registers! {
     vstcr_el2 = "S3_4_C2_C6_2";
     /// Stage-2 root of the secure IPA space.
     vsttbr_el2 = "S3_4_C2_C6_0";
+    /// Deferred SErrors, of EL2.
+    disr_el1 = "S3_0_C12_C1_1";
+    /// Deferred virtual SErrors: what EL1 reads as `DISR_EL1`.
+    vdisr_el2 = "S3_4_C12_C1_1";
+    /// Active priorities of Group 0.
+    icc_ap0r0_el1 = "S3_0_C12_C8_4";
+    /// Active priorities of Group 1.
+    icc_ap1r0_el1 = "S3_0_C12_C9_0";
+    /// Enable of Group 0.
+    icc_igrpen0_el1 = "S3_0_C12_C12_6";
+    /// Enable of Group 1.
+    icc_igrpen1_el1 = "S3_0_C12_C12_7";
     /// Virtual timer, control.
     cntv_ctl_el0 = "cntv_ctl_el0";
     /// Virtual timer, compare value.
