@@ -7,20 +7,18 @@ use crate::{
     id::{EndpointId, PeIndex},
     machine::Machine,
     manifest::partition::{PowerManagement, VmAvailability},
-    messaging::unavailable,
+    messaging::{check_response, unavailable},
     partition::{Health, Multiplicity, Partition},
     power::{POWER_RESPONSE, PSCI_DENIED, PSCI_SUCCESS, respond},
     report,
     scheduling::masks_interrupts,
     spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
-    vcpu::{Model, State, Unavailable, put_back, take_waiting},
+    vcpu::{Framework, Model, State, Unavailable, put_back, take_waiting},
 };
 
-/// w2 of the hypervisor's messages, and of the answers to them.
+/// w2 of the hypervisor's messages.
 const VM_CREATED: u32 = FRAMEWORK_MESSAGE | 4;
-const VM_CREATED_RESPONSE: u32 = FRAMEWORK_MESSAGE | 5;
 const VM_DESTROYED: u32 = FRAMEWORK_MESSAGE | 6;
-const VM_DESTROYED_RESPONSE: u32 = FRAMEWORK_MESSAGE | 7;
 
 /// A power message on its way through the partitions of a PE, in boot order.
 ///
@@ -28,37 +26,33 @@ const VM_DESTROYED_RESPONSE: u32 = FRAMEWORK_MESSAGE | 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Relay {
     /// w2-w7 of the message.
-    pub message: [u64; 6],
+    pub message: [u32; 6],
+    /// What the first partition that did not agree has answered.
+    pub status: u32,
+    /// The place in boot order to go on at.
+    pub next: u16,
     /// Who wants it.
     pub wanted: PowerManagement,
-    /// The PE goes off when all were told.
-    pub turns_off: bool,
-    /// The place in boot order to go on at.
-    pub next: usize,
-    /// What the first partition that did not agree has answered.
-    pub status: u64,
 }
 
 impl Spmc {
     /// Sends a power message to the next partition that wants it; when all were told, answers the SPMD.
     pub(crate) fn relay_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, mut relay: Relay) -> Action {
-        for (index, partition) in self.partitions.iter().enumerate().skip(relay.next) {
+        for (index, partition) in self.partitions.iter().enumerate().skip(usize::from(relay.next)) {
             let pinned = partition.multiplicity == Multiplicity::Pinned;
             if !pinned || !partition.power.intersects(relay.wanted) || partition.health() != Health::Ready {
                 continue;
             }
-            let route = Route { source: EndpointId::SPMC, destination: partition.endpoint() };
-            let response = low(POWER_RESPONSE);
             // A context that does not wait for a message is passed over: it was preempted, or never came up.
-            if let Ok(running) = self.enter(pe.index, partition, route, response, relay.message) {
-                relay.next = index.saturating_add(1);
+            if let Ok(running) = self.enter(pe.index, partition, Framework::Power, relay.message) {
+                relay.next = u16::try_from(index.saturating_add(1)).unwrap_or(u16::MAX);
                 pe.relay = Some(relay);
                 pe.running = Some(running);
                 return Action::Run;
             }
             report::no_power_message(machine, partition, "is busy and is not told");
         }
-        if !relay.turns_off {
+        if relay.wanted != PowerManagement::CPU_OFF {
             return respond(pe, POWER_RESPONSE, relay.status);
         }
         self.turn_off(pe.index);
@@ -67,7 +61,7 @@ impl Spmc {
     }
 
     /// The partition that was told has answered, or was stopped: the next one.
-    pub(crate) fn relay_answered<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, status: u64) -> Action {
+    pub(crate) fn relay_answered<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, status: u32) -> Action {
         let Some(mut relay) = pe.relay.take() else { return refuse(pe, FfaError::Aborted) };
         if relay.status == PSCI_SUCCESS {
             relay.status = status;
@@ -80,16 +74,16 @@ impl Spmc {
         &'s self,
         pe: PeIndex,
         receiver: &'s Partition,
-        route: Route,
-        response: u32,
-        message: [u64; 6],
+        kind: Framework,
+        message: [u32; 6],
     ) -> Result<Running<'s>, Unavailable> {
         let vcpu = receiver.vcpu_on(pe);
         let slot = receiver.slot(vcpu).ok_or(Unavailable::Off)?;
         let mut ctx = take_waiting(slot, pe)?;
-        let model = Model::Framework { requester: route.source, response };
+        let model = Model::Framework(kind);
+        let route = Route { source: kind.requester(), destination: receiver.endpoint() };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, false);
-        let [x2, x3, x4, x5, x6, x7] = message.map(|value| u64::from(low(value)));
+        let [x2, x3, x4, x5, x6, x7] = message.map(u64::from);
         abi::put(&mut ctx.x, [Form::Direct32.request_id(), route.encode(), x2, x3, x4, x5, x6, x7]);
         Ok(Running { partition: receiver, slot, vcpu, ctx, model, faults: FaultHistory::default() })
     }
@@ -108,9 +102,9 @@ impl Spmc {
 
     fn check_vm_message<'s>(&'s self, pe: &Pe<'s>, route: Route, form: Form) -> Result<Running<'s>, FfaError> {
         let [_, _, x2, x3, x4, x5, x6, x7, ..] = pe.normal_world;
-        let (wanted, response) = match low(x2) {
-            VM_CREATED => (VmAvailability::CREATED, VM_CREATED_RESPONSE),
-            VM_DESTROYED => (VmAvailability::DESTROYED, VM_DESTROYED_RESPONSE),
+        let (wanted, kind) = match low(x2) {
+            VM_CREATED => (VmAvailability::CREATED, Framework::VmCreated),
+            VM_DESTROYED => (VmAvailability::DESTROYED, Framework::VmDestroyed),
             _ => return Err(FfaError::InvalidParameters),
         };
         let vm = EndpointId::new(u16::try_from(low(x5)).map_err(|_| FfaError::InvalidParameters)?);
@@ -126,7 +120,7 @@ impl Spmc {
             return Err(FfaError::Aborted);
         }
         let running = self
-            .enter(pe.index, receiver, route, response, [x2, x3, x4, x5, 0, 0])
+            .enter(pe.index, receiver, kind, [low(x2), low(x3), low(x4), low(x5), 0, 0])
             .map_err(|why| unavailable(&pe.chain, receiver, why))?;
         if wanted == VmAvailability::DESTROYED {
             // Nobody may send it anything from here on.
@@ -139,27 +133,28 @@ impl Spmc {
     /// A direct response by a context that nobody waits for as for a direct message: it answers a framework message, or it
     /// has no business to.
     #[cold]
+    #[inline(never)]
     pub(crate) fn framework_response<'s, M: Machine>(
         &'s self,
         pe: &mut Pe<'s>,
         machine: &mut M,
         form: Form,
-        error: FfaError,
     ) -> Action {
         let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
-        let Model::Framework { requester, response } = running.model else {
+        let Model::Framework(kind) = running.model else {
+            let error = check_response(&running, form).err().unwrap_or(FfaError::Denied);
             pe.running = Some(running);
             return answer(pe, Err(error));
         };
         let [_, x1, x2, x3, ..] = running.ctx.x;
-        let route = Route { source: running.partition.endpoint(), destination: requester };
-        let fits = form == Form::Direct32 && Route::decode(x1) == route && low(x2) == response;
-        let for_spmc = requester == EndpointId::SPMC;
+        let route = Route { source: running.partition.endpoint(), destination: kind.requester() };
+        let fits = form == Form::Direct32 && Route::decode(x1) == route && low(x2) == kind.response();
+        let for_spmc = kind == Framework::Power;
         if !fits && !for_spmc {
             pe.running = Some(running);
             return answer(pe, Err(FfaError::InvalidParameters));
         }
-        let status = if fits { u64::from(low(x3)) } else { PSCI_DENIED };
+        let status = if fits { low(x3) } else { PSCI_DENIED };
         machine.park(&mut running.ctx);
         put_back(running.slot, State::Waiting(running.ctx));
         if for_spmc {
@@ -168,6 +163,6 @@ impl Spmc {
             }
             return self.relay_answered(pe, machine, status);
         }
-        reply(pe, Ok([Form::Direct32.response_id(), route.encode(), u64::from(response), status, 0, 0, 0, 0]))
+        reply(pe, Ok([Form::Direct32.response_id(), route.encode(), u64::from(kind.response()), u64::from(status), 0, 0, 0, 0]))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     power::compatible,
     scheduling::masks_interrupts,
     spmc::{Pe, Running, Spmc},
-    vcpu::{Model, Slot, State},
+    vcpu::{Framework, Model, Slot, State},
 };
 
 impl Spmc {
@@ -96,7 +96,7 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
             )
         })?;
     }
-    let relayed = |running: &Running<'_>| matches!(running.model, Model::Framework { requester: EndpointId::SPMC, .. });
+    let relayed = |running: &Running<'_>| matches!(running.model, Model::Framework(Framework::Power));
     ensure(pe.relay.is_some() == on_pe(pe).last().is_some_and(relayed), || {
         format!("{index:?}: a power message is under way and nobody has it, or the other way round")
     })?;
@@ -236,9 +236,7 @@ fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -
                 }
                 Model::DirectRequest { .. } => *resumer == Target::NORMAL_WORLD,
                 // A power message is not interrupted, the hypervisor's may be.
-                Model::Framework { requester, .. } => {
-                    *resumer == Target::NORMAL_WORLD && requester == EndpointId::HYPERVISOR
-                }
+                Model::Framework(message) => *resumer == Target::NORMAL_WORLD && message != Framework::Power,
             };
             ensure(consistent, || {
                 format!("{name:?}: suspended, {model:?}, to be resumed by {resumer:?}")

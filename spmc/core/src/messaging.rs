@@ -146,7 +146,7 @@ impl Spmc {
         let Some(responder) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
         let route = match check_response(responder, form) {
             Ok(route) => route,
-            Err(error) => return self.framework_response(pe, machine, form, error),
+            Err(_) => return self.framework_response(pe, machine, form),
         };
         machine.park(&mut responder.ctx);
         let Some(mut caller) = pe.chain.pop() else { return self.response_to_normal_world(pe, route, form) };
@@ -228,7 +228,7 @@ pub(crate) fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unav
 
 /// Whether the running context may respond as it does: somebody waits for it, and for a response of this form.
 #[inline(always)]
-fn check_response(running: &Running<'_>, form: Form) -> Result<Route, FfaError> {
+pub(crate) fn check_response(running: &Running<'_>, form: Form) -> Result<Route, FfaError> {
     let [_, x1, x2, x3, ..] = running.ctx.x;
     let route = Route::decode(x1);
     let Model::DirectRequest { requester, form: requested } = running.model else { return Err(FfaError::Denied) };

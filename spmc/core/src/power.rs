@@ -23,10 +23,10 @@ const VERSION_RESPONSE: u64 = 0x8000_0009;
 const PSCI_CPU_SUSPEND: u32 = 0x8400_0001;
 const PSCI_CPU_OFF: u32 = 0x8400_0002;
 /// PSCI DENIED, as a 32-bit register has it.
-pub(crate) const PSCI_DENIED: u64 = 0xffff_fffd;
-pub(crate) const PSCI_SUCCESS: u64 = 0;
+pub(crate) const PSCI_DENIED: u32 = 0xffff_fffd;
+pub(crate) const PSCI_SUCCESS: u32 = 0;
 /// PSCI NOT_SUPPORTED, as a 32-bit register has it.
-const PSCI_NOT_SUPPORTED: u64 = 0xffff_ffff;
+const PSCI_NOT_SUPPORTED: u32 = 0xffff_ffff;
 
 impl Spmc {
     /// A direct request that is a framework message: of the hypervisor to a partition, or of the SPMD to us. EL3 lets nobody
@@ -58,19 +58,18 @@ impl Spmc {
                     (_, PSCI_CPU_SUSPEND) => PowerManagement::CPU_SUSPEND,
                     _ => return respond(pe, POWER_RESPONSE, PSCI_NOT_SUPPORTED),
                 };
-                let message = [x2, x3, x4, x5, x6, x7];
-                let turns_off = wanted == PowerManagement::CPU_OFF;
-                self.relay_next(pe, machine, Relay { message, wanted, turns_off, next: 0, status: PSCI_SUCCESS })
+                let message = [x2, x3, x4, x5, x6, x7].map(low);
+                self.relay_next(pe, machine, Relay { message, status: PSCI_SUCCESS, next: 0, wanted })
             }
             _ => refuse(pe, FfaError::InvalidParameters),
         }
     }
 
-    fn negotiate_with_normal_world(&self, requested: u32) -> u64 {
+    fn negotiate_with_normal_world(&self, requested: u32) -> u32 {
         if compatible(requested).is_some_and(|version| self.negotiate_normal_world_version(version)) {
-            u64::from(u32::from(SPMC_VERSION))
+            u32::from(SPMC_VERSION)
         } else {
-            abi::error_code(FfaError::NotSupported)
+            low(abi::error_code(FfaError::NotSupported))
         }
     }
 }
@@ -85,7 +84,7 @@ pub fn compatible(requested: u32) -> Option<Version> {
     (major == our_major).then_some(Version(major, minor.min(our_minor)))
 }
 
-pub(crate) fn respond(pe: &mut Pe<'_>, kind: u64, value: u64) -> Action {
+pub(crate) fn respond(pe: &mut Pe<'_>, kind: u64, value: u32) -> Action {
     let route = Route { source: EndpointId::SPMC, destination: EndpointId::SPMD };
-    reply(pe, Ok([abi::FFA_MSG_SEND_DIRECT_RESP_32, route.encode(), kind, value, 0, 0, 0, 0]))
+    reply(pe, Ok([abi::FFA_MSG_SEND_DIRECT_RESP_32, route.encode(), kind, u64::from(value), 0, 0, 0, 0]))
 }

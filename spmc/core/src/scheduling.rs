@@ -9,7 +9,7 @@ use crate::{
     messaging::is_pinned_elsewhere,
     partition::Partition,
     spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
-    vcpu::{Model, State, Suspension, put_back},
+    vcpu::{Framework, Model, Slot, State, Suspension, put_back},
 };
 
 /// FFA_MSG_WAIT, bit 0 of w2: the RX buffer is kept. Until FF-A 1.1 there are no flags, and the register is ignored.
@@ -28,7 +28,7 @@ pub(crate) fn masks_interrupts(partition: &Partition, model: Model, caller_masks
 fn is_for_firmware(model: Model) -> bool {
     match model {
         Model::DirectRequest { requester, .. } => requester.is_el3_logical(),
-        Model::Framework { requester, .. } => requester == EndpointId::SPMC,
+        Model::Framework(message) => message == Framework::Power,
         Model::Init | Model::Run => false,
     }
 }
@@ -85,15 +85,16 @@ impl Spmc {
         if partition.is_stopped() {
             return Err(FfaError::Aborted);
         }
-        let mut state = slot.lock();
         let by_normal_world = caller == Target::NORMAL_WORLD;
+        let takes_over = by_normal_world && self.is_given_up(slot);
+        let mut state = slot.lock();
         let (mut ctx, model) = match core::mem::replace(&mut *state, State::OnPe(pe.index)) {
             State::Waiting(mut ctx) if by_normal_world => {
                 abi::put(&mut ctx.x, [abi::FFA_RUN, target.encode(), 0, 0, 0, 0, 0, 0]);
                 (ctx, Model::Run)
             }
             State::Suspended { mut ctx, model, why, resumer }
-                if resumer == caller || by_normal_world && self.is_gone(resumer.endpoint) =>
+                if resumer == caller || takes_over =>
             {
                 if why == Suspension::Yielded {
                     abi::put(&mut ctx.x, crate::spmc::success(0));
@@ -123,16 +124,23 @@ impl Spmc {
         Ok(())
     }
 
-    /// Whether a partition was stopped. What it had asked for can then be brought to its end by the normal world.
-    fn is_gone(&self, id: EndpointId) -> bool {
-        self.find(id).is_some_and(Partition::is_stopped)
+    /// Whether a suspended context works for one that may never resume it: its partition was stopped, or it has ended its
+    /// own work since. The normal world can bring such a context to its end, so that nobody can keep it from others.
+    fn is_given_up(&self, slot: &Slot) -> bool {
+        let resumer = match &*slot.lock() {
+            State::Suspended { resumer, .. } => *resumer,
+            _ => return false,
+        };
+        let Some(partition) = self.find(resumer.endpoint) else { return false };
+        let Some(resumer) = partition.slot(resumer.vcpu) else { return true };
+        partition.is_stopped() || matches!(*resumer.lock(), State::Waiting(_) | State::Off(_) | State::Stopped(_))
     }
 
     /// FFA_MSG_WAIT: the running context has nothing more to do.
     pub(crate) fn message_wait<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
         let [_, _, flags, ..] = running.ctx.x;
-        let result = if matches!(running.model, Model::DirectRequest { .. } | Model::Framework { .. }) {
+        let result = if matches!(running.model, Model::DirectRequest { .. } | Model::Framework(_)) {
             Err(FfaError::Denied)
         } else if low(flags) & !RETAIN_RX != 0 && running.partition.is_v1_2() {
             Err(FfaError::InvalidParameters)

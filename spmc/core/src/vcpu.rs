@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use spin::mutex::TicketMutex;
 
 use crate::{
-    abi::{Form, Target},
+    abi::{FRAMEWORK_MESSAGE, Form, Target},
     context::Context,
     id::{EndpointId, PeIndex},
 };
@@ -23,13 +23,41 @@ pub enum Model {
         /// Which call it was.
         form: Form,
     },
-    /// A framework message of `requester`: the SPMC (power) or the hypervisor (VMs). Ends with the response to it.
-    Framework {
-        /// Who waits for the response.
-        requester: EndpointId,
-        /// w2 of the response.
-        response: u32,
-    },
+    /// A framework message, ends with the response to it.
+    Framework(Framework),
+}
+
+/// Framework messages that a partition answers (FF-A 1.2, chapter 18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framework {
+    /// The PE's power changes; from the SPMC.
+    Power,
+    /// A VM was created; from the hypervisor.
+    VmCreated,
+    /// A VM is destroyed; from the hypervisor.
+    VmDestroyed,
+}
+
+impl Framework {
+    /// Who waits for the response.
+    #[must_use]
+    pub const fn requester(self) -> EndpointId {
+        match self {
+            Self::Power => EndpointId::SPMC,
+            Self::VmCreated | Self::VmDestroyed => EndpointId::HYPERVISOR,
+        }
+    }
+
+    /// w2 of the response.
+    #[must_use]
+    pub const fn response(self) -> u32 {
+        FRAMEWORK_MESSAGE
+            | match self {
+                Self::Power => 2,
+                Self::VmCreated => 5,
+                Self::VmDestroyed => 7,
+            }
+    }
 }
 
 /// Why a suspended context does not run.
