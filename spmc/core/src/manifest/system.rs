@@ -449,7 +449,7 @@ impl System<'_> {
 /// Reports the UUIDs that `other` has as well.
 fn same_service(manifest: &PartitionManifest, other: &Partition, sink: &mut Sink<'_>) {
     for service in &manifest.services {
-        if other.manifest.services.iter().any(|theirs| theirs.uuid == service.uuid) {
+        if other.manifest.services.iter().any(|theirs| theirs.has(&service.uuid)) {
             sink.error(
                 Path::ROOT.property("uuid").value(Value::Uuid(service.uuid)),
                 format_args!("partition \"{}\" has the same: expected a UUID of its own", other.name),

@@ -6,13 +6,20 @@ use super::diagnostic::{Diagnostic, Report, Severity, Text, Value};
 use super::dtb::{Dtb, DtbNode, DtbProperty};
 use super::nearest::nearest;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Most children of one node that are looked at.
 const MAX_CHILDREN: usize = 1024;
 
+/// What an address of a page has to be.
+pub(super) const PAGE_ADDRESS: &str = "a page-aligned address (multiple of 0x1000)";
+
 /// What diagnostics call the header of a partition's package.
 const PACKAGE_NAME: &str = "package header";
+
+// What only diagnostics need is `#[cold]` and out of line: there are some 150 of them, and moving a place about inline takes
+// more code than the rest of a diagnostic.
 
 /// Where diagnostics about one manifest go.
 #[derive(Debug)]
@@ -47,12 +54,16 @@ impl<'r> Sink<'r> {
     }
 
     /// Reports that something is wrong, which leaves out the partition.
+#[cold]
+    #[inline(never)]
     pub(super) fn error(&mut self, at: At<'_>, message: fmt::Arguments<'_>) {
         self.errors = self.errors.saturating_add(1);
         self.push(Severity::Error, at, message);
     }
 
     /// Reports something that leaves out nothing.
+#[cold]
+    #[inline(never)]
     pub(super) fn warn(&mut self, at: At<'_>, message: fmt::Arguments<'_>) {
         self.push(Severity::Warning, at, message);
     }
@@ -94,6 +105,7 @@ impl<'a> Path<'a> {
     };
 
     /// The path of the node `name` below this one.
+    #[inline(never)]
     pub(super) fn join(self, name: &'a str) -> Self {
         Self {
             parent: self.name,
@@ -102,6 +114,8 @@ impl<'a> Path<'a> {
     }
 
     /// This place, to complain about the node as a whole.
+    #[cold]
+    #[inline(never)]
     pub(super) fn here(self) -> At<'a> {
         At {
             path: self,
@@ -114,15 +128,12 @@ impl<'a> Path<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn missing(self, name: &str, expected: &str, sink: &mut Sink<'_>) {
-        let at = At {
-            path: self,
-            property: Some(name),
-            value: None,
-        };
-        sink.error(at, format_args!("missing, expected {expected}"));
+        sink.error(self.property(name), format_args!("missing, expected {expected}"));
     }
 
     /// The property `name` of this node.
+    #[cold]
+    #[inline(never)]
     pub(super) fn property(self, name: &'a str) -> At<'a> {
         At {
             path: self,
@@ -153,6 +164,8 @@ pub(super) struct At<'a> {
 
 impl<'a> At<'a> {
     /// The same with the value that was found.
+    #[cold]
+    #[inline(never)]
     pub(super) fn value(self, value: Value<'a>) -> Self {
         Self {
             value: Some(value),
@@ -161,11 +174,15 @@ impl<'a> At<'a> {
     }
 
     /// The same with a number that was found, shown in hexadecimal.
+    #[cold]
+    #[inline(never)]
     pub(super) fn hex(self, value: u64) -> Self {
         self.value(Value::Hex(value))
     }
 
     /// The same with a number that was found, shown in decimal.
+    #[cold]
+    #[inline(never)]
     pub(super) fn dec(self, value: u64) -> Self {
         self.value(Value::Dec(value))
     }
@@ -253,7 +270,7 @@ impl<'a> Node<'a> {
     /// Whether one of the strings of `compatible` is `expected`; reports an error when not.
     pub(super) fn check_compatible(&self, found: Option<Prop<'a>>, expected: &str, sink: &mut Sink<'_>) -> bool {
         match found {
-            Some(property) if property.strings().any(|string| string == expected.as_bytes()) => true,
+            Some(property) if property.is_string(expected) => true,
             Some(property) => {
                 sink.error(property.at(), format_args!("expected \"{expected}\""));
                 false
@@ -284,11 +301,15 @@ impl<'a> Prop<'a> {
     }
 
     /// This place, with the raw value.
+    #[cold]
+    #[inline(never)]
     pub(super) fn at(&self) -> At<'a> {
         self.place().value(Value::Raw(self.value))
     }
 
     /// This place, without the value.
+    #[cold]
+    #[inline(never)]
     pub(super) fn place(&self) -> At<'a> {
         self.path.property(self.name)
     }
@@ -356,7 +377,26 @@ impl<'a> Prop<'a> {
         accepted
     }
 
+    /// A number from `least` to `most`, shown in decimal in an error.
+    #[inline(never)]
+    pub(super) fn between(&self, sink: &mut Sink<'_>, least: u64, most: u64, expected: &str) -> Option<u64> {
+        self.dec(sink, |number| (least..=most).contains(&number).then_some(number), expected)
+    }
+
+    /// A number of 32 bits, shown in hexadecimal in an error.
+    #[inline(never)]
+    pub(super) fn word(&self, sink: &mut Sink<'_>, expected: &str) -> Option<u32> {
+        self.hex(sink, |number| u32::try_from(number).ok(), expected)
+    }
+
+    /// A number that is a multiple of `unit`, shown in hexadecimal in an error.
+    #[inline(never)]
+    pub(super) fn multiple(&self, sink: &mut Sink<'_>, unit: u64, expected: &str) -> Option<u64> {
+        self.hex(sink, |number| number.is_multiple_of(unit).then_some(number), expected)
+    }
+
     /// A boolean property: true because it is there. A value that looks like `= <0>` gets a warning.
+    #[inline(never)]
     pub(super) fn flag(&self, sink: &mut Sink<'_>) -> bool {
         if !self.value.is_empty() {
             sink.warn(
@@ -384,20 +424,31 @@ impl<'a> Prop<'a> {
         max: usize,
         each: &str,
     ) -> Option<impl ExactSizeIterator<Item = [u32; N]> + use<'a, N>> {
-        let (cells, rest) = self.value.as_chunks::<4>();
-        let (groups, left) = cells.as_chunks::<N>();
-        if groups.is_empty() || !left.is_empty() || !rest.is_empty() {
-            sink.error(self.at(), format_args!("expected {each}"));
-            return None;
-        }
-        if groups.len() > max {
-            sink.error(
-                self.place(),
-                format_args!("{} entries: expected at most {max}", groups.len()),
-            );
-            return None;
-        }
+        let (groups, _) = self.cells_of(N, sink, max, each)?.as_chunks::<N>();
         Some(groups.iter().map(|group| group.map(u32::from_be_bytes)))
+    }
+
+    /// The value as single cells, at most `max`; `each` says what they are. Empty after an error.
+    #[inline(never)]
+    pub(super) fn list(&self, sink: &mut Sink<'_>, max: usize, each: &str) -> Vec<u32> {
+        let cells = self.cells_of(1, sink, max, each).unwrap_or_default();
+        cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect()
+    }
+
+    /// The value's cells: at least one group of `group` and at most `max`, without a rest.
+    #[inline(never)]
+    fn cells_of(&self, group: usize, sink: &mut Sink<'_>, max: usize, each: &str) -> Option<&'a [[u8; 4]]> {
+        let (cells, rest) = self.value.as_chunks::<4>();
+        let groups = cells.len().checked_div(group).unwrap_or(0);
+        if groups == 0 || !cells.len().is_multiple_of(group) || !rest.is_empty() {
+            self.expected(each, sink);
+            return None;
+        }
+        if groups > max {
+            sink.error(self.place(), format_args!("{groups} entries: expected at most {max}"));
+            return None;
+        }
+        Some(cells)
     }
 
     /// The value as one printable string of 1 to `max` characters.
@@ -426,6 +477,7 @@ impl<'a> Prop<'a> {
     }
 
     /// Whether the value is the string `expected`, or a list of strings with it.
+    #[inline(never)]
     pub(super) fn is_string(&self, expected: &str) -> bool {
         self.strings().any(|string| string == expected.as_bytes())
     }

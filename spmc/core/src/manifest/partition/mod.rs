@@ -101,6 +101,15 @@ pub struct Service {
     pub messaging: MessagingMethod,
 }
 
+impl Service {
+    /// Whether `uuid` is its. Out of line: a comparison of 16 bytes that may lie anywhere takes many instructions.
+    #[inline(never)]
+    #[must_use]
+    pub fn has(&self, uuid: &Uuid) -> bool {
+        self.uuid == *uuid
+    }
+}
+
 bitflags::bitflags! {
     /// `messaging-method`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

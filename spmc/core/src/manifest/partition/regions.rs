@@ -4,10 +4,10 @@ use super::{
     Access, DeviceRegion, Dma, Interrupt, InterruptKind, MAX_DESCRIPTION, MAX_REGION_ITEMS, MAX_REGIONS, MemoryRegion,
     Placement, RxTx, Trigger,
 };
-use crate::addr::{PageRange, PhysAddr, World, is_page_aligned};
+use crate::addr::{PAGE_SIZE, PageRange, PhysAddr, World};
 use crate::manifest::diagnostic::{MAX_TEXT, Value};
 use crate::manifest::spmc::Mpidr;
-use crate::manifest::tree::{Node, Path, Prop, Sink};
+use crate::manifest::tree::{Node, PAGE_ADDRESS, Path, Prop, Sink};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -79,17 +79,13 @@ impl<'a> Common<'a> {
             path.missing("pages-count", "the number of 4 KiB pages", sink);
             return None;
         };
-        let pages = |number| u32::try_from(number).ok().filter(|pages| *pages != 0);
-        property.dec(sink, pages, "1 to 4294967295 pages of 4 KiB")
+        let pages = property.between(sink, 1, u32::MAX.into(), "1 to 4294967295 pages of 4 KiB")?;
+        u32::try_from(pages).ok()
     }
 
     /// `base-address` and `pages-count` together.
     fn range(property: &Prop<'_>, pages: Option<u32>, sink: &mut Sink<'_>) -> Option<PageRange> {
-        let base = property.hex(
-            sink,
-            |base| is_page_aligned(base).then_some(PhysAddr::new(base)),
-            "a page-aligned address (multiple of 0x1000)",
-        )?;
+        let base = PhysAddr::new(property.multiple(sink, PAGE_SIZE, PAGE_ADDRESS)?);
         let pages = pages?;
         match PageRange::new(base, pages.into()) {
             Ok(range) => Some(range),
@@ -118,7 +114,7 @@ impl<'a> Common<'a> {
         let bits = property.number(sink)?;
         let access = Access::from_bits_truncate(u8::try_from(bits & 0xff).unwrap_or(0));
         if !allowed.contains(&access) {
-            sink.error(property.place().hex(bits), format_args!("expected {expected}"));
+            property.refuse(Value::Hex(bits), expected, sink);
             return None;
         }
         let world = if bits & NON_SECURE == 0 {
@@ -140,22 +136,14 @@ impl<'a> Common<'a> {
         let smmu_id = self
             .smmu_id
             .and_then(|property| property.dec(sink, |number| u32::try_from(number).ok(), "a number of 32 bits"));
-        let mut stream_ids = Vec::new();
-        if let Some(ids) = self
-            .stream_ids
-            .and_then(|property| property.groups::<1>(sink, MAX_REGION_ITEMS, "32-bit ids"))
-        {
-            stream_ids = ids.map(|[id]| id).collect();
-        }
+        let stream_ids = match self.stream_ids {
+            Some(property) => property.list(sink, MAX_REGION_ITEMS, "32-bit ids"),
+            None => Vec::new(),
+        };
         let mut access = Vec::new();
         if let Some(property) = self.stream_access {
-            for [bits] in property
-                .groups::<1>(sink, MAX_REGION_ITEMS, "32-bit attributes")
-                .into_iter()
-                .flatten()
-            {
-                access.push(Access::from_bits_truncate(u8::try_from(bits & 0xff).unwrap_or(0)));
-            }
+            let list = property.list(sink, MAX_REGION_ITEMS, "32-bit attributes");
+            access.extend(list.iter().map(|bits| Access::from_bits_truncate(bits.to_le_bytes()[0])));
             if access.len() != stream_ids.len() {
                 sink.error(
                     property.at(),
@@ -172,10 +160,10 @@ impl<'a> Common<'a> {
     }
 }
 
-/// A node's name, bounded.
+/// A node's name, bounded, and fit for a terminal.
 fn bounded_name(node: &Node<'_>) -> String {
-    let name = node.name();
-    String::from(name.get(..MAX_TEXT).unwrap_or(name))
+    let printable = |character| if matches!(character, ' '..='~') { character } else { '?' };
+    node.name().chars().take(MAX_TEXT).map(printable).collect()
 }
 
 /// Reads the properties of `memory-regions` or `device-regions` itself.
@@ -326,11 +314,7 @@ fn placement(
         }
         (Some(base), None) => Common::range(&base, pages, sink).map(Placement::Fixed),
         (None, Some(offset)) => offset
-            .hex(
-                sink,
-                |offset| is_page_aligned(offset).then_some(offset),
-                "a page-aligned offset (multiple of 0x1000)",
-            )
+            .multiple(sink, PAGE_SIZE, "a page-aligned offset (multiple of 0x1000)")
             .map(Placement::Relative),
         (None, None) => Some(Placement::Any),
     }

@@ -6,11 +6,11 @@ use super::{
     AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MessagingMethod, NsInterruptsAction,
     OtherSInterruptsAction, PartitionManifest, PowerManagement, RunTimeModel, RxTx, SriPolicy, VmAvailability,
 };
-use crate::addr::PhysAddr;
+use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::id::SpId;
 use crate::manifest::FFA_VERSION;
 use crate::manifest::diagnostic::Value;
-use crate::manifest::tree::{Node, Path, Prop, Sink, to_u16};
+use crate::manifest::tree::{Node, PAGE_ADDRESS, Path, Prop, Sink, to_u16};
 use alloc::string::String;
 use alloc::vec::Vec;
 use arm_ffa::Version;
@@ -61,6 +61,15 @@ const NODES: &[&str] = &[
 /// Messaging bits that need FF-A 1.2.
 const DIRECT_REQ2: MessagingMethod = MessagingMethod::DIRECT_REQ2_RECEIVE.union(MessagingMethod::DIRECT_REQ2_SEND);
 
+/// What `ffa-version` may be.
+const FFA_VERSIONS: &str = "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)";
+
+/// What `exception-level` may be.
+const EXCEPTION_LEVELS: &str = "1 (S-EL0) or 2 (S-EL1)";
+
+/// What `execution-state` may be.
+const EXECUTION_STATES: &str = "0 (AArch64)";
+
 /// Which properties the root had that exclude or require one another; the rest goes into the manifest directly.
 #[derive(Default)]
 struct Seen<'a> {
@@ -71,7 +80,6 @@ struct Seen<'a> {
     messaging_method: Option<Prop<'a>>,
     execution_ctx_count: Option<u16>,
     exception_level: Option<ExceptionLevel>,
-    execution_state: Option<()>,
     managed_exit: bool,
     ns_interrupts_action: Option<NsInterruptsAction>,
     rx_tx: Option<(u32, u32)>,
@@ -153,16 +161,14 @@ fn identity<'a>(
         "compatible" => seen.compatible = Some(*property),
         "ffa-version" => {
             seen.present.ffa_version = true;
-            seen.ffa_version = property.hex(sink, ffa_version, "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)");
+            seen.ffa_version = property.hex(sink, ffa_version, FFA_VERSIONS);
         }
         "uuid" => seen.uuid = Some(*property),
         "messaging-method" => seen.messaging_method = Some(*property),
         "id" => manifest.id = id(property, sink),
         "auxiliary-id" => manifest.auxiliary_ids = auxiliary_ids(property, sink),
         "stream-endpoint-ids" => {
-            if let Some(ids) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") {
-                manifest.stream_endpoint_ids = ids.map(|[id]| id).collect();
-            }
+            manifest.stream_endpoint_ids = property.list(sink, MAX_AUXILIARY_IDS, "32-bit ids");
         }
         "description" => manifest.description = property.string(sink, MAX_DESCRIPTION).map(String::from),
         _ => return execution(property, manifest, seen, sink),
@@ -175,31 +181,29 @@ fn execution(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
     match property.name() {
         "execution-ctx-count" => {
             seen.present.execution_ctx_count = true;
-            seen.execution_ctx_count = property.dec(
-                sink,
-                |count| to_u16(count).filter(|count| *count != 0),
-                "1, or the number of PEs (at most 65535)",
-            );
+            let count = property.between(sink, 1, u16::MAX.into(), "1, or the number of PEs (at most 65535)");
+            seen.execution_ctx_count = count.and_then(to_u16);
         }
         "exception-level" => {
             seen.present.exception_level = true;
-            seen.exception_level = property.dec(sink, exception_level, "1 (S-EL0) or 2 (S-EL1)");
+            seen.exception_level = property.between(sink, 1, 2, EXCEPTION_LEVELS).map(exception_level);
         }
         "execution-state" => {
             seen.present.execution_state = true;
-            seen.execution_state = property.dec(sink, zero, "0 (AArch64)");
+            property.between(sink, 0, 0, EXECUTION_STATES);
         }
         "load-address" => {
-            manifest.load_address = property.hex(sink, page_address, "a page-aligned address (multiple of 0x1000)");
+            manifest.load_address = property.multiple(sink, PAGE_SIZE, PAGE_ADDRESS).map(PhysAddr::new);
         }
         "entrypoint-offset" => {
-            let instruction = |offset: u64| offset.is_multiple_of(4).then_some(offset);
-            manifest.entrypoint_offset = property.hex(sink, instruction, "a multiple of 4").unwrap_or(0);
+            manifest.entrypoint_offset = property.multiple(sink, 4, "a multiple of 4").unwrap_or(0);
         }
         "xlat-granule" => {
-            let _ = property.dec(sink, zero, "0 (4 KiB)");
+            property.between(sink, 0, 0, "0 (4 KiB)");
         }
-        "boot-order" => manifest.boot_order = property.dec(sink, to_u16, "0 to 65535"),
+        "boot-order" => {
+            manifest.boot_order = property.between(sink, 0, u16::MAX.into(), "0 to 65535").and_then(to_u16);
+        }
         _ => return false,
     }
     true
@@ -222,8 +226,8 @@ fn behaviour(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
         "time-slice-mem" => manifest.time_slice_mem = property.flag(sink),
         "run-time-model" => manifest.run_time_model = run_time_model(property, sink),
         "gp-register-num" => {
-            let register = |number| u8::try_from(number).ok().filter(|number| *number <= 3);
-            manifest.gp_register_num = property.dec(sink, register, "0 to 3 (x0 to x3)");
+            let register = property.between(sink, 0, 3, "0 to 3 (x0 to x3)");
+            manifest.gp_register_num = register.and_then(|register| u8::try_from(register).ok());
         }
         "power-management-messages" => manifest.power_management = power_management(property, sink),
         "vm-availability-messages" => {
@@ -262,15 +266,6 @@ fn foreign(property: &Prop<'_>, sink: &mut Sink<'_>) {
     }
 }
 
-fn zero(value: u64) -> Option<()> {
-    (value == 0).then_some(())
-}
-
-fn page_address(value: u64) -> Option<PhysAddr> {
-    let address = PhysAddr::new(value);
-    address.is_page_aligned().then_some(address)
-}
-
 fn ffa_version(value: u64) -> Option<Version> {
     let version = u32::try_from(value)
         .ok()
@@ -278,53 +273,39 @@ fn ffa_version(value: u64) -> Option<Version> {
     version.is_compatible_to(FFA_VERSION).then_some(version)
 }
 
-fn exception_level(value: u64) -> Option<ExceptionLevel> {
-    match value {
-        1 => Some(ExceptionLevel::SEl0),
-        2 => Some(ExceptionLevel::SEl1),
-        _ => None,
-    }
+fn exception_level(value: u64) -> ExceptionLevel {
+    if value == 1 { ExceptionLevel::SEl0 } else { ExceptionLevel::SEl1 }
 }
 
 fn ns_interrupts_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<NsInterruptsAction> {
-    let action = |value| match value {
-        0 => Some(NsInterruptsAction::Queued),
-        1 => Some(NsInterruptsAction::ManagedExit),
-        2 => Some(NsInterruptsAction::Signaled),
-        _ => None,
-    };
-    property.dec(sink, action, "0 (queued), 1 (managed exit) or 2 (signaled)")
+    let action = property.between(sink, 0, 2, "0 (queued), 1 (managed exit) or 2 (signaled)")?;
+    Some(match action {
+        0 => NsInterruptsAction::Queued,
+        1 => NsInterruptsAction::ManagedExit,
+        _ => NsInterruptsAction::Signaled,
+    })
 }
 
 fn other_s_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> OtherSInterruptsAction {
-    let action = |value| match value {
-        0 => Some(OtherSInterruptsAction::Queued),
-        1 => Some(OtherSInterruptsAction::Signaled),
-        _ => None,
-    };
-    property
-        .dec(sink, action, "0 (queued) or 1 (signaled)")
-        .unwrap_or_default()
+    match property.between(sink, 0, 1, "0 (queued) or 1 (signaled)") {
+        Some(0) => OtherSInterruptsAction::Queued,
+        _ => OtherSInterruptsAction::Signaled,
+    }
 }
 
 fn run_time_model(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<RunTimeModel> {
-    let model = |value| match value {
-        0 => Some(RunTimeModel::RunToCompletion),
-        1 => Some(RunTimeModel::Preemptible),
-        _ => None,
-    };
-    property.dec(sink, model, "0 (run to completion) or 1 (preemptible)")
+    let model = property.between(sink, 0, 1, "0 (run to completion) or 1 (preemptible)")?;
+    Some(if model == 0 { RunTimeModel::RunToCompletion } else { RunTimeModel::Preemptible })
 }
 
 fn abort_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<AbortAction> {
-    let action = |value| match value {
-        0 => Some(AbortAction::Stop),
-        1 => Some(AbortAction::Destroy),
-        2 => Some(AbortAction::Restart),
-        3 => Some(AbortAction::Propagate),
-        _ => None,
-    };
-    property.dec(sink, action, "0 (stop), 1 (destroy), 2 (restart) or 3 (propagate)")
+    let action = property.between(sink, 0, 3, "0 (stop), 1 (destroy), 2 (restart) or 3 (propagate)")?;
+    Some(match action {
+        0 => AbortAction::Stop,
+        1 => AbortAction::Destroy,
+        2 => AbortAction::Restart,
+        _ => AbortAction::Propagate,
+    })
 }
 
 /// `power-management-messages`. Hafnium ignores bits that it does not know, so unknown ones only get a warning.
@@ -357,11 +338,8 @@ fn id(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<SpId> {
 }
 
 fn auxiliary_ids(property: &Prop<'_>, sink: &mut Sink<'_>) -> Vec<u16> {
-    let Some(cells) = property.groups::<1>(sink, MAX_AUXILIARY_IDS, "32-bit ids") else {
-        return Vec::new();
-    };
-    let mut ids = Vec::with_capacity(cells.len());
-    for [cell] in cells {
+    let mut ids = Vec::new();
+    for cell in property.list(sink, MAX_AUXILIARY_IDS, "32-bit ids") {
         match u16::try_from(cell) {
             Ok(id) => ids.push(id),
             Err(_) => property.refuse(Value::Hex(cell.into()), "ids of 16 bits", sink),
@@ -392,21 +370,17 @@ fn rx_tx(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<(u32, u32)> {
     let mut compatible = None;
     let (mut rx, mut tx) = (None, None);
     for property in node.properties() {
-        let handle = |number| u32::try_from(number).ok();
         match property.name() {
             "compatible" => compatible = Some(property),
-            "rx-buffer" => rx = Some(property.hex(sink, handle, "a phandle")?),
-            "tx-buffer" => tx = Some(property.hex(sink, handle, "a phandle")?),
+            "rx-buffer" => rx = Some(property.word(sink, "a phandle")?),
+            "tx-buffer" => tx = Some(property.word(sink, "a phandle")?),
             _ => property.unknown(sink, &["rx-buffer", "tx-buffer"]),
         }
     }
     node.no_children(sink);
     for (name, found) in [("rx-buffer", rx), ("tx-buffer", tx)] {
         if found.is_none() {
-            sink.error(
-                node.path.property(name),
-                format_args!("missing, expected the phandle of a memory region"),
-            );
+            node.path.missing(name, "the phandle of a memory region", sink);
         }
     }
     let compatible = node.check_compatible(compatible, "arm,ffa-manifest-rx_tx-buffer", sink);
@@ -420,15 +394,15 @@ fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<
         (
             present.ffa_version,
             "ffa-version",
-            "0x10000, 0x10001 or 0x10002 (FF-A 1.0 to 1.2)",
+            FFA_VERSIONS,
         ),
         (
             present.execution_ctx_count,
             "execution-ctx-count",
             "1 or the number of PEs",
         ),
-        (present.exception_level, "exception-level", "1 (S-EL0) or 2 (S-EL1)"),
-        (present.execution_state, "execution-state", "0 (AArch64)"),
+        (present.exception_level, "exception-level", EXCEPTION_LEVELS),
+        (present.execution_state, "execution-state", EXECUTION_STATES),
     ] {
         if !found {
             Path::ROOT.missing(name, expected, sink);

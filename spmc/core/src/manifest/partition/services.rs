@@ -96,7 +96,7 @@ fn add(services: &mut Vec<Service>, service: Service, at: At<'_>, sink: &mut Sin
     let at = at.value(Value::Uuid(service.uuid));
     if service.uuid.is_nil() {
         sink.error(at, format_args!("expected a UUID that is not nil"));
-    } else if services.iter().any(|other| other.uuid == service.uuid) {
+    } else if services.iter().any(|other| other.has(&service.uuid)) {
         sink.error(at, format_args!("expected each UUID once"));
     } else {
         services.push(service);
@@ -147,7 +147,7 @@ fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &
     }
     let Some(property) = uuid else { return };
     for uuid in tuples(&property, sink).into_iter().flatten() {
-        if !services.iter().any(|service| service.uuid == uuid) {
+        if !services.iter().any(|service| service.has(&uuid)) {
             sink.warn(
                 property.place().value(Value::Uuid(uuid)),
                 format_args!("ignored: none of the services has it"),
@@ -193,10 +193,13 @@ fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
 }
 
 /// The UUID whose bytes are those of `words`, most significant first.
-fn from_words([a, b, c, d]: [u32; 4]) -> Uuid {
-    let high = u64::from(a) << 32 | u64::from(b);
-    let low = u64::from(c) << 32 | u64::from(d);
-    Uuid::from_u64_pair(high, low)
+#[inline(never)]
+fn from_words(words: [u32; 4]) -> Uuid {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
+    }
+    Uuid::from_bytes(bytes)
 }
 
 /// Whether the UUID's variant and version are ones that RFC 9562 defines.
@@ -211,16 +214,18 @@ fn methods(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<MessagingMeth
             .hex(sink, messaging_method, METHODS)
             .map(|method| [method].into());
     }
-    let cells = property.groups::<1>(sink, MAX_SERVICES, "one 32-bit cell, or one for each UUID")?;
-    let mut methods = Vec::with_capacity(cells.len());
-    for [cell] in cells {
+    let mut methods = Vec::new();
+    for cell in property.list(sink, MAX_SERVICES, "one 32-bit cell, or one for each UUID") {
         match messaging_method(cell.into()) {
             Some(method) => methods.push(method),
             None => {
-                sink.error(property.place().hex(cell.into()), format_args!("expected {METHODS}"));
+                property.refuse(Value::Hex(cell.into()), METHODS, sink);
                 return None;
             }
         }
+    }
+    if methods.is_empty() {
+        return None;
     }
     Some(methods)
 }

@@ -21,7 +21,7 @@ pub const MAX_MEMORY_RANGES: usize = 256;
 /// Most SMC function ids in one `smc_whitelist`.
 pub const MAX_SMC_WHITELIST: usize = 256;
 /// Most distributor or redistributor regions.
-pub const MAX_GIC_REGIONS: usize = 64;
+pub const MAX_GIC_REGIONS: u64 = 64;
 
 /// The SPMC manifest, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,13 +46,13 @@ impl Cells {
 
     /// Takes `property` if it is one of the two.
     fn take(&mut self, property: &Prop<'_>, sink: &mut Sink<'_>) -> bool {
-        let number = |max| move |cells| usize::try_from(cells).ok().filter(|cells| *cells <= max);
+        let number = |least, expected, sink: &mut Sink<'_>| {
+            let cells = property.between(sink, least, 2, expected)?;
+            usize::try_from(cells).ok()
+        };
         match property.name() {
-            "#address-cells" => {
-                let cells = property.dec(sink, |cells| number(2)(cells).filter(|cells| *cells != 0), "1 or 2");
-                self.address = cells.unwrap_or(self.address);
-            }
-            "#size-cells" => self.size = property.dec(sink, number(2), "0 to 2").unwrap_or(self.size),
+            "#address-cells" => self.address = number(1, "1 or 2", sink).unwrap_or(self.address),
+            "#size-cells" => self.size = number(0, "0 to 2", sink).unwrap_or(self.size),
             _ => return false,
         }
         true
@@ -176,7 +176,7 @@ fn other<'a>(node: &Node<'a>, cells: Cells, memory: &mut Memory<'a>, sink: &mut 
     };
     let kind = core::str::from_utf8(device_type.strings().next().unwrap_or_default()).ok();
     let Some(kind) = kind.and_then(MemoryKind::from_device_type) else {
-        sink.error(device_type.at(), format_args!("expected {expected}"));
+        device_type.expected(expected, sink);
         return;
     };
     match reg {
@@ -201,16 +201,23 @@ fn read_ranges<'a>(
             );
             return;
         }
-        match PageRange::from_bytes(PhysAddr::new(base), bytes) {
-            Ok(range) => memory.push((path, MemoryRange { kind, range })),
-            Err(error) => {
-                sink.error(
-                    reg.place().hex(base),
-                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
-                );
-            }
+        if let Some(range) = page_range(reg, base, bytes, sink) {
+            memory.push((path, MemoryRange { kind, range }));
         }
     }
+}
+
+/// One range of a `reg`.
+#[inline(never)]
+fn page_range(reg: &Prop<'_>, base: u64, bytes: u64, sink: &mut Sink<'_>) -> Option<PageRange> {
+    let range = PageRange::from_bytes(PhysAddr::new(base), bytes);
+    if let Err(error) = range {
+        sink.error(
+            reg.place().hex(base),
+            format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
+        );
+    }
+    range.ok()
 }
 
 /// Rules for the ranges together: there is secure RAM, and none belongs to two kinds.
@@ -263,10 +270,10 @@ fn read_attribute(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Attribute> {
                 let id = |id| (id == u64::from(EndpointId::SPMC.as_u16())).then_some(EndpointId::SPMC);
                 spmc_id = Some(property.hex(sink, id, "0x8000"));
             }
-            "maj_ver" => major = Some(property.dec(sink, |major| to_u16(major).filter(|major| *major == 1), "1")),
+            "maj_ver" => major = Some(property.between(sink, 1, 1, "1").and_then(to_u16)),
             "min_ver" => minor = Some(minor_version(&property, sink)),
             "exec_state" => {
-                let _ = property.dec(sink, |state| (state == 0).then_some(()), "0 (AArch64)");
+                property.between(sink, 0, 0, "0 (AArch64)");
             }
             "load_address" => load_address = wide(&property, sink),
             "entrypoint" => entrypoint = wide(&property, sink),
@@ -299,7 +306,7 @@ fn read_attribute(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Attribute> {
 
 /// `min_ver`. One that is too new only gets a warning: the SPMD has its say about it.
 fn minor_version(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<u16> {
-    let minor = property.dec(sink, to_u16, "0 to 2")?;
+    let minor = property.between(sink, 0, u16::MAX.into(), "0 to 2").and_then(to_u16)?;
     if minor > FFA_VERSION.1 {
         sink.warn(
             property.place().dec(minor.into()),
@@ -389,15 +396,14 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
     let mut reg = None;
     let (mut distributors, mut redistributors) = (Some(1), Some(1));
     for property in node.properties() {
-        let count = |count| {
-            usize::try_from(count)
-                .ok()
-                .filter(|count| (1..=MAX_GIC_REGIONS).contains(count))
+        let count = |sink: &mut Sink<'_>| {
+            let count = property.between(sink, 1, MAX_GIC_REGIONS, "1 to 64 regions")?;
+            usize::try_from(count).ok()
         };
         match property.name() {
             "reg" => reg = Some(property),
-            "#distributor-regions" => distributors = property.dec(sink, count, "1 to 64 regions"),
-            "#redistributor-regions" => redistributors = property.dec(sink, count, "1 to 64 regions"),
+            "#distributor-regions" => distributors = count(sink),
+            "#redistributor-regions" => redistributors = count(sink),
             _ => {}
         }
     }
@@ -429,16 +435,7 @@ fn read_interrupt_controller(node: &Node<'_>, cells: Cells, sink: &mut Sink<'_>)
 fn gic_regions(reg: &Prop<'_>, cells: Cells, wanted: usize, sink: &mut Sink<'_>) -> Option<Vec<PageRange>> {
     let mut regions = Vec::new();
     for (base, bytes) in cells.split(reg, sink)?.take(wanted) {
-        match PageRange::from_bytes(PhysAddr::new(base), bytes) {
-            Ok(range) => regions.push(range),
-            Err(error) => {
-                sink.error(
-                    reg.place().hex(base),
-                    format_args!("range of {bytes:#x} bytes {error}: expected whole pages"),
-                );
-                return None;
-            }
-        }
+        regions.push(page_range(reg, base, bytes, sink)?);
     }
     Some(regions)
 }

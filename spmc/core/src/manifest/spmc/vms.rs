@@ -1,9 +1,9 @@
 //! `/hypervisor` and its `vmN` nodes.
 
 use super::{MAX_PARTITIONS, MAX_SMC_WHITELIST, VmEntry};
-use crate::addr::{PageRange, PhysAddr, is_page_aligned};
+use crate::addr::{PAGE_SIZE, PageRange, PhysAddr, is_page_aligned};
 use crate::id::SpId;
-use crate::manifest::tree::{Node, Prop, Sink, to_u16};
+use crate::manifest::tree::{Node, PAGE_ADDRESS, Prop, Sink, to_u16};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -121,11 +121,8 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
     }
     let memory = memory(&found, node, sink);
     let vcpu_count = found.vcpu_count.and_then(|property| {
-        property.dec(
-            sink,
-            |count| to_u16(count).filter(|count| *count != 0),
-            "1 to 65535 execution contexts",
-        )
+        let count = property.between(sink, 1, u16::MAX.into(), "1 to 65535 execution contexts")?;
+        to_u16(count)
     });
     let smc_whitelist = smc_whitelist(found.smc_whitelist, sink);
     let (memory, id) = memory.zip(id)?;
@@ -192,29 +189,18 @@ fn find<'a>(node: &Node<'a>, sink: &mut Sink<'_>) -> Found<'a> {
 /// `load_address` and `mem_size`.
 fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<PageRange> {
     let (Some(address), Some(size)) = (&found.load_address, &found.mem_size) else {
-        for (there, name, expected) in [
-            (
-                found.load_address.is_some(),
-                "load_address",
-                "the address that BL2 loads the package to",
-            ),
-            (
-                found.mem_size.is_some(),
-                "mem_size",
-                "the bytes of memory that the partition has",
-            ),
-        ] {
-            if !there {
-                node.path.missing(name, expected, sink);
-            }
+        if found.load_address.is_none() {
+            node.path.missing("load_address", "the address that BL2 loads the package to", sink);
+        }
+        if found.mem_size.is_none() {
+            node.path.missing("mem_size", "the bytes of memory that the partition has", sink);
         }
         return None;
     };
-    let aligned = |value: u64| is_page_aligned(value).then_some(value);
-    let base = address.hex(sink, aligned, "a page-aligned address (multiple of 0x1000)");
+    let base = address.multiple(sink, PAGE_SIZE, PAGE_ADDRESS);
     let bytes = size.hex(
         sink,
-        |bytes| aligned(bytes).filter(|bytes| *bytes != 0),
+        |bytes| (bytes != 0 && is_page_aligned(bytes)).then_some(bytes),
         "a multiple of 0x1000, not 0",
     );
     let (base, bytes) = base.zip(bytes)?;
@@ -232,9 +218,8 @@ fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Pag
 
 /// `smc_whitelist`: function ids of 32 bits.
 fn smc_whitelist(property: Option<Prop<'_>>, sink: &mut Sink<'_>) -> Vec<u32> {
-    let Some(property) = property else { return Vec::new() };
-    match property.groups::<1>(sink, MAX_SMC_WHITELIST, "32-bit SMC function ids") {
-        Some(ids) => ids.map(|[id]| id).collect(),
+    match property {
+        Some(property) => property.list(sink, MAX_SMC_WHITELIST, "32-bit SMC function ids"),
         None => Vec::new(),
     }
 }
