@@ -162,11 +162,20 @@ fn step(system: &mut System<'_>, input: &mut Input<'_>) {
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let (spmc, mut machine) = Builder::new(PES)
-        .partition_with("a", |a| a.indirect().power(PowerManagement::all()).vm_availability(VmAvailability::all()))
-        .partition_with("b", |b| b.version(1, 0).smc(0xc200_0000).power(PowerManagement::CPU_OFF))
+        .partition_with("a", |a| {
+            a.indirect()
+                .power(PowerManagement::all())
+                .vm_availability(VmAvailability::all())
+        })
+        .partition_with("b", |b| {
+            b.version(1, 0).smc(0xc200_0000).power(PowerManagement::CPU_OFF)
+        })
         .partition_with("m", |mut m| {
             m.smc_whitelist_permissive = true;
-            m.migratable().queued().indirect().vm_availability(VmAvailability::CREATED)
+            m.migratable()
+                .queued()
+                .indirect()
+                .vm_availability(VmAvailability::CREATED)
         })
         .build();
     if let Ok(range) = PageRange::new(PhysAddr::new(NORMAL_WORLD), PAGES) {

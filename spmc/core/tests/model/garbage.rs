@@ -58,11 +58,20 @@ fn run(seed: u64) {
     let mut random = Random(seed);
     let pes = 1 + random.below(3);
     let (spmc, machine) = Builder::new(pes)
-        .partition_with("a", |a| a.indirect().power(PowerManagement::all()).vm_availability(VmAvailability::all()))
-        .partition_with("b", |b| b.version(1, 0).smc(0xc200_0000).power(PowerManagement::CPU_OFF))
+        .partition_with("a", |a| {
+            a.indirect()
+                .power(PowerManagement::all())
+                .vm_availability(VmAvailability::all())
+        })
+        .partition_with("b", |b| {
+            b.version(1, 0).smc(0xc200_0000).power(PowerManagement::CPU_OFF)
+        })
         .partition_with("m", |mut m| {
             m.smc_whitelist_permissive = true;
-            m.migratable().queued().indirect().vm_availability(VmAvailability::CREATED)
+            m.migratable()
+                .queued()
+                .indirect()
+                .vm_availability(VmAvailability::CREATED)
         })
         .build();
     let mut system = System::booted(&spmc, machine);
