@@ -9,7 +9,7 @@
 use core::{
     arch::{asm, global_asm},
     mem::offset_of,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{el3, layout, sysreg};
@@ -64,10 +64,6 @@ pub static SECONDARIES: Secondaries = Secondaries {
     count: AtomicU64::new(0),
 };
 
-/// 1 from when the boot PE has entered. In `.data`: it is set before `.bss` is cleared, and stays.
-#[unsafe(link_section = ".data")]
-static BOOTED: AtomicU32 = AtomicU32::new(0);
-
 /// Address of the UART's data register, for messages before there is a stack; 0 before the boot PE has set it.
 pub static EARLY_UART: AtomicU64 = AtomicU64::new(0);
 
@@ -84,15 +80,13 @@ _start:
     msr     daifset, #0xf
 
     // A platform whose EL3 did not accept our secondary entry point sends the other PEs here.
-    adrp    x9, {booted}
-    add     x9, x9, :lo12:{booted}
+    adr     x9, 52f
     ldr     w10, [x9]
     cbnz    w10, {secondary}
 
     bl      10f
     mov     w10, #1
-    adrp    x9, {booted}
-    add     x9, x9, :lo12:{booted}
+    adr     x9, 52f
     str     w10, [x9]
 
     ldr     x0, =__bss_start
@@ -229,12 +223,13 @@ _start:
     ldr     x0, ={response}
     b       45b
 .ltorg
+// 1 from when the boot PE has entered: written once, while the MMU is off, and read-only afterwards, like all code.
+52: .word   0
 50: .asciz  "\r\ntantalum: a PE has entered that the SPMC manifest's /cpus does not name: it gets no service\r\n"
 51: .asciz  "\r\ntantalum: a PE has entered, but the SPMC has not booted: it gets no service\r\n"
 .balign 4
 .popsection
 "#,
-    booted = sym BOOTED,
     translation = sym TRANSLATION,
     mair = const offset_of!(Translation, mair),
     tcr = const offset_of!(Translation, tcr),
@@ -286,6 +281,6 @@ pub fn publish(secondaries: &'static [Secondary]) {
         .store(secondaries.as_ptr().addr() as u64, Ordering::Relaxed);
     SECONDARIES.count.store(secondaries.len() as u64, Ordering::Relaxed);
     clean(secondaries.as_ptr().addr(), size_of_val(secondaries));
-    // The variables that the entry code reads lie in .data and .bss.
+    // The variables that the entry code reads lie in .bss.
     clean(layout::data().start, layout::data().len());
 }

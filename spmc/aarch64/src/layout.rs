@@ -26,7 +26,7 @@ unsafe extern "C" {
     safe static __window_end: u8;
     safe static __text_start: u8;
     safe static __text_end: u8;
-    safe static __data_start: u8;
+    safe static __bss_start: u8;
     safe static __image_end: u8;
     safe static __bss_end: u8;
     safe static __free_start: u8;
@@ -63,13 +63,13 @@ pub fn text() -> Range<usize> {
 /// Constants.
 #[must_use]
 pub fn read_only() -> Range<usize> {
-    (&raw const __text_end).addr()..(&raw const __data_start).addr()
+    (&raw const __text_end).addr()..(&raw const __bss_start).addr()
 }
 
 /// Variables.
 #[must_use]
 pub fn data() -> Range<usize> {
-    (&raw const __data_start).addr()..(&raw const __bss_end).addr()
+    (&raw const __bss_start).addr()..(&raw const __bss_end).addr()
 }
 
 /// Memory that the image leaves free.

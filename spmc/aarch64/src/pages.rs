@@ -40,8 +40,8 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     freed_count: 0,
 });
 
-/// [`Pool::high`], for [`is_table`]. Only ever decreases, once it is set.
-static TABLES_START: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// [`Pool::high`], for [`is_table`]. Only ever decreases, once [`initialise`] has set it.
+static TABLES_START: AtomicUsize = AtomicUsize::new(0);
 
 /// Opens the pool.
 pub fn initialise() {
