@@ -525,3 +525,19 @@ fn wrong_relinquish_descriptors() {
         "zeroing what is shared",
     );
 }
+
+#[test]
+fn emads_are_at_a_multiple_of_16() {
+    for (offset, expected) in [(48, Ok(())), (56, Err(INVALID)), (64, Ok(())), (72, Err(INVALID))] {
+        let mut w = World::new(2);
+        // The ranges are where they may be, behind a gap.
+        let message = good(Form::V1_2).with(|m| {
+            m.emad_offset = Some(offset);
+            m.emads[0].composite = Some((offset + 32).next_multiple_of(16));
+        });
+        let mut bytes = message.bytes();
+        let gap = ((offset + 32).next_multiple_of(16) - offset - 32) as usize;
+        bytes.splice(offset as usize + 32..offset as usize + 32, vec![0; gap]);
+        assert_eq!(w.send_by(SP1, SHARE, &bytes, 4096).map(drop), expected, "{offset}");
+    }
+}

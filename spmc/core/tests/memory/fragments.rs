@@ -287,7 +287,19 @@ fn a_response_goes_on_where_it_stopped() {
     let reply = w.call(SP1, FuncId::MemFragRx, at(4096)).unwrap();
     assert_eq!((reply[0], reply[3], reply[4]), (0x8400_007b, 4096, 0));
     w.rx_full[1] = false;
+    let last = w.call(SP1, FuncId::MemFragRx, at(8192)).unwrap();
+    assert_eq!(last[3], 96 + 600 * 16 - 8192);
+    w.rx_full[1] = false;
+    assert_eq!(
+        w.call(SP1, FuncId::MemFragRx, at(96)),
+        Err(FfaError::InvalidParameters),
+        "it is complete"
+    );
+    w.relinquish(SP1, handle, 0).unwrap();
     // A borrower that has enough may relinquish.
+    w.put_tx(SP1, &request);
+    w.call(SP1, FuncId::MemRetrieveReq64, [length, length, 0, 0]).unwrap();
+    w.rx_full[1] = false;
     w.relinquish(SP1, handle, 0).unwrap();
     assert_eq!(
         w.call(SP1, FuncId::MemFragRx, at(8192)),
@@ -393,4 +405,36 @@ fn the_hypervisor_asks_for_what_is_the_normal_worlds_only() {
         w.call(NWD, FuncId::MemRetrieveReq32, [80, 80, 0, 0]),
         Err(FfaError::InvalidParameters)
     );
+}
+
+#[test]
+fn what_was_given_away_is_not_retrieved_again() {
+    let mut w = World::new(2);
+    let ranges = scattered(0x2000, 300);
+    let ask = |w: &mut World, by, sender, handle| {
+        let request = Message::retrieve(Form::V1_2, sender, handle, &[(by, RW | 4)]);
+        w.put_and_retrieve(by, &request)
+    };
+    let handle = w
+        .send(
+            NWD,
+            FuncId::MemDonate32,
+            &Message::send(Form::V1_2, NWD, &[(SP1, RW)], &ranges),
+        )
+        .unwrap();
+    ask(&mut w, SP1, NWD, handle).unwrap();
+    w.rx_full[1] = false;
+    // All of it goes on, while the first transaction still has a fragment to fetch.
+    let on = w
+        .send(
+            SP1,
+            FuncId::MemDonate32,
+            &Message::send(Form::V1_2, SP1, &[(SP2, RW)], &ranges),
+        )
+        .unwrap();
+    ask(&mut w, SP2, SP1, on).unwrap();
+    assert_eq!(w.access(SP1, Side::NonSecure, page(NS, 0x2000)), "-");
+    assert_eq!(ask(&mut w, SP1, NWD, handle), Err(FfaError::Denied));
+    assert_eq!(w.access(SP1, Side::NonSecure, page(NS, 0x2000)), "-");
+    w.check(300);
 }

@@ -427,3 +427,47 @@ fn buffers_are_not_passed_on() {
     assert_eq!(w.snapshot(), before);
     w.check(0);
 }
+
+#[test]
+fn as_many_borrowers_as_there_can_be_partitions() {
+    for (vms, expected) in [(254, Ok(())), (255, Err(INVALID))] {
+        let mut w = World::new(1);
+        w.buffer_pages = 3;
+        let to: Vec<_> = (1..=vms).chain([SP1]).map(|id| (id, RO)).collect();
+        let message = Message::send(Form::V1_2, NWD, &to, &[(NS, 1)]).normal();
+        let handle = w.send_by(NWD, SHARE, &message.bytes(), 3 * 4096);
+        assert_eq!(handle.map(drop), expected, "{vms} and one");
+        let Ok(handle) = handle else { continue };
+        let request = Message::retrieve(Form::V1_2, NWD, handle, &to);
+        assert_eq!(w.put_and_retrieve(SP1, &request), Ok(()));
+        w.check(0);
+    }
+}
+
+#[test]
+fn owners_that_are_gone_leave_room_for_others() {
+    let mut w = World::with(
+        1,
+        Limits {
+            shares: 8,
+            pages: 8,
+            reserved: 0,
+            tables: 64,
+        },
+    );
+    for vm in 1..40 {
+        let message = |number| Message::send(Form::V1_2, vm, &[(SP1, RO)], &[(page(NS, number), 1)]).normal();
+        let handles: Vec<_> = (0..4)
+            .map(|number| w.send(NWD, SHARE, &message(number)).unwrap())
+            .collect();
+        assert_eq!(
+            w.send(NWD, SHARE, &message(9)),
+            Err(FfaError::NoMemory),
+            "half of eight"
+        );
+        for handle in handles {
+            w.reclaim(NWD, handle, 0).unwrap();
+        }
+    }
+    w.assert_idle();
+}

@@ -240,6 +240,15 @@ impl World {
         Ok(Message::parse(request.form, &response))
     }
 
+    /// [`World::retrieve`] with a request and a response that are longer than a page.
+    pub fn put_and_retrieve(&mut self, id: u16, request: &Message) -> Result<(), FfaError> {
+        let bytes = request.bytes();
+        self.put_tx(id, &bytes);
+        let length = bytes.len() as u64;
+        self.call(id, FuncId::MemRetrieveReq64, [length, length, 0, 0])
+            .map(drop)
+    }
+
     pub fn relinquish(&mut self, id: u16, handle: u64, flags: u32) -> Result<Registers, FfaError> {
         self.put_tx(id, &relinquish(handle, flags, &[id]));
         self.call(id, FuncId::MemRelinquish, [0; 4])

@@ -10,7 +10,7 @@
 //!
 //! From 1.1 on the header says where the EMADs are and how long each is; either length is understood then. They must follow
 //! the header, the composite header must follow them, and the constituents it, each on a multiple of 16 bytes: so that a
-//! descriptor can be read once, in order ([`Reader`]), from a buffer that its owner may be changing.
+//! descriptor can be read once, in order (`Reader`), from a buffer that its owner may be changing.
 
 mod reader;
 
