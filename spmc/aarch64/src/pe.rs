@@ -372,7 +372,8 @@ impl Core {
 
     /// Does `maintenance` while the VMID in `VTTBR_EL2` is that of `roots`.
     pub(crate) fn with_roots(&mut self, roots: &Stage2Roots, maintenance: impl FnOnce()) {
-        let current = (self.vttbr, self.vsttbr);
+        let known = self.vsttbr != NO_ROOTS;
+        let current = if known { (self.vttbr, self.vsttbr) } else { (0, 0) };
         let wanted = translation_registers(roots);
         if wanted != current {
             self.set_roots(wanted);

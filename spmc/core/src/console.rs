@@ -33,6 +33,8 @@ impl LogLine {
 
     fn push<M: Machine>(&mut self, machine: &mut M, from: &Sender<'_>, byte: u8) {
         match byte {
+            // Empty lines tell nothing, and a call could be made of them.
+            b'\n' if self.text.is_empty() => {}
             b'\n' => self.flush(machine, from),
             b'\r' | 0 => {}
             _ => {
@@ -48,6 +50,50 @@ impl LogLine {
     fn flush<M: Machine>(&mut self, machine: &mut M, from: &Sender<'_>) {
         machine.print(format_args!("[{} {}.{}] {}\n", from.name, from.id, from.vcpu.as_u16(), self.text));
         self.text.clear();
+    }
+}
+
+/// What a partition may still write: so many characters at once, and so many each second after.
+#[derive(Debug)]
+pub struct LogBudget {
+    left: u64,
+    since: u64,
+}
+
+/// Characters that may come at once.
+const BURST: u64 = 16 * 1024;
+/// Characters a second that a partition may go on writing: about what a serial line of 115,200 baud takes.
+const A_SECOND: u64 = 11_520;
+
+impl LogBudget {
+    /// A full budget.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { left: BURST, since: 0 }
+    }
+
+    /// Takes `characters` from it, if they are there.
+    fn take<M: Machine>(&mut self, machine: &mut M, characters: u64) -> bool {
+        let now = machine.now();
+        let ticks = now.saturating_sub(self.since);
+        let earned = ticks.saturating_mul(A_SECOND).checked_div(machine.frequency()).unwrap_or(0);
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(BURST);
+            self.since = now;
+        }
+        match self.left.checked_sub(characters) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for LogBudget {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -97,6 +143,9 @@ pub(crate) fn console_log<M: Machine>(
         return Err(FfaError::InvalidParameters);
     }
     let Some(line) = running.partition.log.get(running.vcpu.index()) else { return Err(FfaError::Denied) };
+    if !running.partition.log_budget.lock().take(machine, u64::from(low(w1))) {
+        return Err(FfaError::Retry);
+    }
     let from = sender(running);
     let bytes = x.iter().skip(2).flat_map(|register| register.to_le_bytes().into_iter().take(bytes_each));
     let mut line = line.lock();

@@ -249,6 +249,8 @@ impl Spmc {
         let buffers = mailbox.as_mut().filter(|buffers| !buffers.rx_full).ok_or(FfaError::Busy)?;
         let bytes = count.checked_mul(size).filter(|bytes| *bytes <= buffers.rx.bytes()).ok_or(FfaError::NoMemory)?;
         let mut to = buffers.rx.base();
+        // As many as were counted: a partition may be stopped meanwhile, none can come.
+        let mut written_count = 0_u64;
         for words in self.descriptors(instance, uuid) {
             let mut descriptor = [0; 24];
             for (bytes, word) in descriptor.chunks_exact_mut(8).zip(words) {
@@ -258,8 +260,11 @@ impl Spmc {
             let written = descriptor.get(..length).unwrap_or_default();
             machine.copy_out(buffers.world, to, written).map_err(|_| FfaError::Aborted)?;
             to = to.checked_add(size).ok_or(FfaError::NoMemory)?;
+            written_count = written_count.saturating_add(1);
         }
-        debug_assert_eq!(to.offset_from(buffers.rx.base()), Some(bytes));
+        debug_assert!(to.offset_from(buffers.rx.base()) <= Some(bytes));
+        let [_, _, w2, ..] = &mut result;
+        *w2 = written_count;
         buffers.rx_full = true;
         if version >= V1_1 {
             let [_, _, _, w3, ..] = &mut result;

@@ -1,7 +1,7 @@
 //! A partition: what its manifest says, which does not change, and the little that does.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use spin::mutex::TicketMutex;
 use tantalum_stage2::Tables;
@@ -9,7 +9,7 @@ use tantalum_stage2::Tables;
 use crate::{
     abi::{Version, V1_2},
     addr::{PageRange, World},
-    console::LogLine,
+    console::{LogBudget, LogLine},
     context::Stage2Roots,
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
     mailbox::{Buffers, Mailbox},
@@ -100,8 +100,9 @@ pub struct Partition {
     pub slots: Box<[Slot]>,
     /// What it has written to the console and not ended with a new line yet, one a context.
     pub log: Box<[TicketMutex<LogLine>]>,
+    /// How much more it may write.
+    pub log_budget: TicketMutex<LogBudget>,
     version: AtomicU32,
-    version_locked: AtomicBool,
     health: AtomicU8,
     secondary_entry: AtomicU64,
     reports: AtomicU32,
@@ -169,8 +170,8 @@ impl Partition {
             mailbox: Mailbox::new(config.buffers),
             slots,
             log,
+            log_budget: TicketMutex::new(LogBudget::new()),
             version: AtomicU32::new(u32::from(config.version)),
-            version_locked: AtomicBool::new(false),
             health: AtomicU8::new(Health::Starting as u8),
             secondary_entry: AtomicU64::new(config.entry),
             reports: AtomicU32::new(0),
@@ -226,25 +227,19 @@ impl Partition {
     #[inline(always)]
     #[must_use]
     pub fn is_v1_2(&self) -> bool {
-        self.version.load(Ordering::Relaxed) >= u32::from(V1_2)
+        self.version.load(Ordering::Relaxed) & !VERSION_LOCKED >= u32::from(V1_2)
     }
 
     /// FFA_VERSION: takes `version` unless another call has been made since; the one in force may be repeated.
     #[must_use]
     pub fn negotiate(&self, version: Version) -> bool {
-        if self.version_locked.load(Ordering::Relaxed) {
-            return self.version() == version;
-        }
-        self.version.store(u32::from(version), Ordering::Relaxed);
-        true
+        negotiate(&self.version, version)
     }
 
     /// Another call than FFA_VERSION was made: the version stays as it is from here on.
     #[inline(always)]
     pub fn lock_version(&self) {
-        if !self.version_locked.load(Ordering::Relaxed) {
-            self.version_locked.store(true, Ordering::Relaxed);
-        }
+        lock_version(&self.version);
     }
 
     /// Where contexts of the other PEs start.
@@ -295,7 +290,29 @@ impl Partition {
 /// Messages about survivable misbehaviour that a partition gets on the console, in all.
 const MAX_REPORTS: u32 = 8;
 
+/// The bit of a stored version, which no version has, that says that it is final.
+const VERSION_LOCKED: u32 = 1 << 31;
+
+/// FFA_VERSION: takes `version` while the one in `stored` is not final; the final one may be repeated.
+pub(crate) fn negotiate(stored: &AtomicU32, version: Version) -> bool {
+    let take = |current| (current & VERSION_LOCKED == 0).then_some(u32::from(version));
+    match stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        Ok(_) => true,
+        Err(current) => current & !VERSION_LOCKED == u32::from(version),
+    }
+}
+
+/// Makes the version in `stored` final.
+#[inline(always)]
+pub(crate) fn lock_version(stored: &AtomicU32) {
+    if stored.load(Ordering::Relaxed) & VERSION_LOCKED == 0 {
+        stored.fetch_or(VERSION_LOCKED, Ordering::Relaxed);
+    }
+}
+
+/// The version in an atomic, final or not.
 #[expect(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
-fn decode_version(raw: u32) -> Version {
+pub(crate) fn decode_version(raw: u32) -> Version {
+    let raw = raw & !VERSION_LOCKED;
     Version((raw >> 16) as u16, raw as u16)
 }

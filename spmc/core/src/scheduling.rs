@@ -3,7 +3,6 @@
 
 use crate::{
     abi::{self, FfaError, Target, low},
-    id::EndpointId,
     machine::Machine,
     manifest::partition::NsInterruptsAction,
     messaging::is_pinned_elsewhere,

@@ -17,7 +17,7 @@ use crate::{
     mailbox::{Mailbox, VmMailboxes},
     manifest::spmc::{MemoryRange, Mpidr},
     notifying::{VmRegistry, Vms},
-    partition::Partition,
+    partition::{Partition, decode_version, lock_version, negotiate},
     vcpu::{Model, Slot},
 };
 
@@ -143,7 +143,6 @@ pub struct Spmc {
     pub(crate) vm_mailboxes: VmMailboxes,
     pub(crate) vms: Vms,
     normal_world_version: AtomicU32,
-    normal_world_version_locked: AtomicBool,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
 }
@@ -173,7 +172,6 @@ impl Spmc {
             vm_mailboxes: VmMailboxes::default(),
             vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
-            normal_world_version_locked: AtomicBool::new(false),
             booted: AtomicBool::new(false),
         }
     }
@@ -252,26 +250,20 @@ impl Spmc {
 
     /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.
     pub(crate) fn normal_world_version(&self) -> Version {
-        Version::try_from(self.normal_world_version.load(Ordering::Relaxed)).unwrap_or(SPMC_VERSION)
+        decode_version(self.normal_world_version.load(Ordering::Relaxed))
     }
 
     /// FFA_VERSION of the normal world: takes `version` unless another call has been made since; the one in force may be
     /// repeated.
     #[must_use]
     pub(crate) fn negotiate_normal_world_version(&self, version: Version) -> bool {
-        if self.normal_world_version_locked.load(Ordering::Relaxed) {
-            return self.normal_world_version() == version;
-        }
-        self.normal_world_version.store(u32::from(version), Ordering::Relaxed);
-        true
+        negotiate(&self.normal_world_version, version)
     }
 
     /// The normal world has made another call than FFA_VERSION: its version stays as it is from here on.
     #[inline(always)]
     pub(crate) fn lock_normal_world_version(&self) {
-        if !self.normal_world_version_locked.load(Ordering::Relaxed) {
-            self.normal_world_version_locked.store(true, Ordering::Relaxed);
-        }
+        lock_version(&self.normal_world_version);
     }
 
     /// A call by the normal world, or by EL3 itself.

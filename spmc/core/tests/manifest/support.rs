@@ -93,8 +93,14 @@ pub fn shown(diagnostics: &[Diagnostic]) -> Vec<String> {
 
 /// The package that `sptool` makes by default, for a partition with `memory` bytes.
 pub fn package(memory: u64) -> Package {
+    package_of(2, memory)
+}
+
+/// A package of either version.
+fn package_of(version: u32, memory: u64) -> Package {
+    let (manifest, image) = if version == 1 { (24, 0x1000) } else { (0x1000, 0x4000) };
     let mut header = Vec::new();
-    for word in [u32::from_le_bytes(*b"SPKG"), 2, 0x1000, 0x600, 0x4000, 0x8000] {
+    for word in [u32::from_le_bytes(*b"SPKG"), version, manifest, 0x600, image, 0x8000] {
         header.extend(word.to_le_bytes());
     }
     let mut report = Report::new();
@@ -123,11 +129,13 @@ pub fn boot(folder: &Path, report: &mut Report) -> Option<(SpmcManifest, Vec<Par
     let spmc = SpmcManifest::parse(&compile(&folder.join("spmc.dts")), report)?;
     let mut candidates = Vec::new();
     for (index, vm) in spmc.partitions.iter().enumerate() {
-        let blob = compile(&folder.join(&vm.name).with_extension("dts"));
+        let source = folder.join(&vm.name).with_extension("dts");
+        let blob = compile(&source);
+        let version = if fs::read_to_string(&source).unwrap().contains("// package: 1") { 1 } else { 2 };
         if let Some(manifest) = PartitionManifest::parse(&vm.name, &blob, report) {
             candidates.push(Candidate {
                 vm: index,
-                package: package(vm.memory.bytes()),
+                package: package_of(version, vm.memory.bytes()),
                 manifest,
             });
         }

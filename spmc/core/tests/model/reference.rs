@@ -330,7 +330,11 @@ impl Reference {
                 Work::Run
             }
             State::Suspended { work, yielded, resumer } => {
-                let orphan = resumer.is_some_and(|(id, _)| self.partition(id).is_some_and(|p| p.stopped));
+                // The one that may resume it was stopped, or has ended its own work.
+                let orphan = resumer.is_some_and(|(id, vcpu)| {
+                    let idle = matches!(self.context(id, vcpu).state, State::Off | State::Waiting);
+                    idle || self.partition(id).is_some_and(|partition| partition.stopped)
+                });
                 if resumer != by && !(orphan && by.is_none()) {
                     return Err(DENIED);
                 }

@@ -1,5 +1,7 @@
 //! FFA_CONSOLE_LOG, 32 and 64 bits (FF-A 1.2, section 13.13).
 
+use tantalum_core::machine::Machine;
+
 use crate::support::*;
 
 /// Registers of a call that logs `text`, `bytes_each` characters a register.
@@ -57,10 +59,11 @@ fn lines_are_put_together_per_context() {
     system.smc(1, &log(CONSOLE_LOG, b"two", 4));
     system.smc(0, &log(CONSOLE_LOG, b" more\nand", 4));
     system.smc(1, &log(CONSOLE_LOG, b"\n", 4));
+    // An empty line is none.
     system.smc(0, &log(CONSOLE_LOG, b"\n\n", 4));
     assert_eq!(
         system.machine.take_console(),
-        "[a 0x8001.0] one more\n[a 0x8001.1] two\n[a 0x8001.0] and\n[a 0x8001.0] \n"
+        "[a 0x8001.0] one more\n[a 0x8001.1] two\n[a 0x8001.0] and\n"
     );
 }
 
@@ -124,4 +127,31 @@ fn works_while_initialising() {
     system.online(0);
     system.smc(0, &log(CONSOLE_LOG, b"hello\n", 4));
     assert_eq!(system.machine.take_console(), "[a 0x8001.0] hello\n");
+}
+
+#[test]
+fn budget_of_a_partition_is_used_up_and_comes_back() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    let text = [b'x'; 128];
+    let mut calls = 0;
+    loop {
+        system.smc(0, &log(CONSOLE_LOG_64, &text, 8));
+        if system.regs(0)[0] != 0x8400_0061 {
+            break;
+        }
+        calls += 1;
+        assert!(calls < 1000, "there is an end to it");
+    }
+    assert_eq!(system.regs(0)[2], 0xffff_fff9, "RETRY");
+    // Another partition has its own.
+    system.ask(1, B);
+    system.smc(1, &log(CONSOLE_LOG_64, &text, 8));
+    assert_eq!(system.regs(1), success(0));
+    // Time brings it back.
+    let second = system.machine.frequency();
+    system.machine.advance(second);
+    system.smc(0, &log(CONSOLE_LOG_64, &text, 8));
+    assert_eq!(system.regs(0), success(0));
 }

@@ -68,6 +68,27 @@ fn caller_may_give_up_what_was_preempted() {
 }
 
 #[test]
+fn caller_that_never_comes_back_keeps_nobody_from_the_callee() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.forward(0, A, B);
+    system.exit(0, NS_INTERRUPT);
+    // While a has work to do, it is a's to resume b.
+    system.exit(0, NS_INTERRUPT);
+    system.nwd_fails(0, &[RUN, target(B, 0)], DENIED);
+    system.nwd(0, &[RUN, target(A, 0)]);
+    system.respond(0, A, 0);
+    // Then the normal world may: b brings its work to an end, and its response is nobody's.
+    system.nwd(0, &[RUN, target(B, 0)]);
+    assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), request(A, B)));
+    system.smc(0, &response(B, A));
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    system.ask(0, B);
+    system.respond(0, B, 0);
+}
+
+#[test]
 fn is_held_back_by_a_partition_that_queues() {
     let (spmc, machine) = Builder::new(1)
         .partition_with("a", PartitionBuilder::queued)

@@ -271,6 +271,11 @@ impl FakeMachine {
         self.pes[self.current].live = None;
     }
 
+    /// Lets time pass, in ticks.
+    pub fn advance(&mut self, ticks: u64) {
+        self.counter += ticks;
+    }
+
     /// Takes what was printed since the last time.
     pub fn take_console(&mut self) -> String {
         core::mem::take(&mut self.console)
