@@ -33,12 +33,10 @@ impl Simd {
                 .wrapping_add(1_442_695_040_888_963_407);
             *word = value;
         }
-        // Rounding mode and flush-to-zero; the cumulative exception bits and saturation.
-        Self {
-            v,
-            fpcr: (seed & 3) << 22 | (seed >> 2 & 1) << 24,
-            fpsr: (seed & 0x1f) | (seed >> 5 & 1) << 27,
-        }
+        // Alternative half precision, default NaN, flush-to-zero and rounding mode; the cumulative exception bits and saturation.
+        let fpcr = (value >> 32 & 0x1f) << 22;
+        let fpsr = (value >> 40 & 0x1f) | (value >> 45 & 1) << 27;
+        Self { v, fpcr, fpsr }
     }
 
     /// What the registers hold now.
