@@ -85,7 +85,7 @@ impl Spmc {
             return Err(FfaError::Aborted);
         }
         let by_normal_world = caller == Target::NORMAL_WORLD;
-        let takes_over = by_normal_world && self.is_given_up(slot);
+        let given_up_by = if by_normal_world { self.given_up_by(slot) } else { None };
         let mut state = slot.lock();
         let (mut ctx, model) = match core::mem::replace(&mut *state, State::OnPe(pe.index)) {
             State::Waiting(mut ctx) if by_normal_world => {
@@ -93,7 +93,7 @@ impl Spmc {
                 (ctx, Model::Run)
             }
             State::Suspended { mut ctx, model, why, resumer }
-                if resumer == caller || takes_over =>
+                if resumer == caller || given_up_by == Some(resumer) =>
             {
                 if why == Suspension::Yielded {
                     abi::put(&mut ctx.x, crate::spmc::success(0));
@@ -123,16 +123,19 @@ impl Spmc {
         Ok(())
     }
 
-    /// Whether a suspended context works for one that may never resume it: its partition was stopped, or it has ended its
-    /// own work since. The normal world can bring such a context to its end, so that nobody can keep it from others.
-    fn is_given_up(&self, slot: &Slot) -> bool {
+    /// For whom a suspended context works, if that may never resume it: its partition was stopped, or it has ended its own
+    /// work since. The normal world can bring such a context to its end, so that nobody can keep it from others.
+    fn given_up_by(&self, slot: &Slot) -> Option<Target> {
         let resumer = match &*slot.lock() {
             State::Suspended { resumer, .. } => *resumer,
-            _ => return false,
+            _ => return None,
         };
-        let Some(partition) = self.find(resumer.endpoint) else { return false };
-        let Some(resumer) = partition.slot(resumer.vcpu) else { return true };
-        partition.is_stopped() || matches!(*resumer.lock(), State::Waiting(_) | State::Off(_) | State::Stopped(_))
+        let partition = self.find(resumer.endpoint)?;
+        let gone = partition.is_stopped()
+            || partition.slot(resumer.vcpu).is_none_or(|slot| {
+                matches!(*slot.lock(), State::Waiting(_) | State::Off(_) | State::Stopped(_))
+            });
+        gone.then_some(resumer)
     }
 
     /// FFA_MSG_WAIT: the running context has nothing more to do.
