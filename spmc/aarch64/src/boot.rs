@@ -114,7 +114,6 @@ pub fn primary<P: Platform>(manifest: u64, entered_at: u64) -> ! {
     // SAFETY: see `Handover`.
     let stage1 = unsafe { &mut *HANDOVER.0.get() }.take();
     let mut stage1 = stage1.expect("the entry code calls `early` first");
-    stage1.activated();
     match start::<P>(&mut stage1, manifest, entered_at) {
         Ok(processor) => processor.run(),
         Err(failure) => {

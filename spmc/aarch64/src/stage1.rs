@@ -20,9 +20,9 @@ use core::{
 };
 
 use aarch64_paging::{
-    MapError, Mapping,
+    MapError,
     descriptor::{El23Attributes, PhysicalAddress},
-    paging::{Constraints, El2, MemoryRegion, PageTable, Translation},
+    paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Translation},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     entry::TRANSLATION,
     features::Features,
     layout::{self, PAGE},
-    pages,
+    pages, sysreg,
 };
 
 /// `MAIR_EL2`: 0 Normal write-back, 1 Device-nGnRnE.
@@ -105,10 +105,11 @@ impl Translation<El23Attributes> for Tables {
     }
 }
 
-/// The tables.
+/// The tables. With the MMU on they only ever get what is at addresses that had nothing before ([`layout`] keeps stacks and
+/// windows apart), which needs a barrier but no TLB maintenance: hence no `Mapping`, which is prepared for more.
 #[derive(Debug)]
 pub struct Stage1 {
-    mapping: Mapping<Tables, El2>,
+    root: RootTable<El2, Tables>,
 }
 
 impl Stage1 {
@@ -121,7 +122,7 @@ impl Stage1 {
             next: layout::boot_tables().start,
         };
         let mut this = Self {
-            mapping: Mapping::new(tables, ROOT_LEVEL, El2),
+            root: RootTable::new(tables, ROOT_LEVEL, El2),
         };
         this.map(layout::text(), layout::text().start, CODE)?;
         this.map(layout::read_only(), layout::read_only().start, CONSTANTS)?;
@@ -134,14 +135,25 @@ impl Stage1 {
     }
 
     fn map(&mut self, range: Range<usize>, to: usize, attributes: El23Attributes) -> Result<(), MapError> {
-        let region = MemoryRegion::new(range.start, range.end);
         // No contiguous hint: the break-before-make rules for it are not worth what it saves.
-        self.mapping.map_range(
-            &region,
-            PhysicalAddress(to),
-            attributes,
-            Constraints::NO_CONTIGUOUS_HINT,
-        )
+        self.map_range(range, to, attributes, Constraints::NO_CONTIGUOUS_HINT)
+    }
+
+    /// Maps `range`, visible to all that comes after it.
+    #[inline(never)]
+    fn map_range(
+        &mut self,
+        range: Range<usize>,
+        to: usize,
+        attributes: El23Attributes,
+        constraints: Constraints,
+    ) -> Result<(), MapError> {
+        let region = MemoryRegion::new(range.start, range.end);
+        self.root
+            .map_range(&region, PhysicalAddress(to), attributes, constraints)?;
+        sysreg::dsb_ishst();
+        sysreg::isb();
+        Ok(())
     }
 
     /// Says what [`crate::entry`] has to write to turn the MMU on.
@@ -150,13 +162,8 @@ impl Stage1 {
         TRANSLATION.tcr.store(TCR | features.pa_range << 16, Ordering::Relaxed);
         TRANSLATION
             .ttbr0
-            .store(self.mapping.root_address().0 as u64, Ordering::Relaxed);
+            .store(self.root.to_physical().0 as u64, Ordering::Relaxed);
         TRANSLATION.sctlr.store(SCTLR, Ordering::Relaxed);
-    }
-
-    /// Says that the MMU is on: from now on changes are made the way that live tables need.
-    pub fn activated(&self) {
-        self.mapping.mark_active();
     }
 
     /// Maps the stack of the PE with `index` to `memory`. Returns the initial stack pointer.
@@ -174,14 +181,13 @@ impl Stage1 {
     /// # Errors
     /// When the address is out of range, which the constants exclude.
     pub fn map_foreign_table(&mut self) -> Result<usize, MapError> {
-        let region = MemoryRegion::new(layout::FOREIGN, layout::FOREIGN + 511 * PAGE);
-        self.mapping.map_range(
-            &region,
-            PhysicalAddress(layout::FOREIGN),
+        self.map_range(
+            layout::FOREIGN..layout::FOREIGN + 511 * PAGE,
+            layout::FOREIGN,
             El23Attributes::empty(),
             Constraints::NO_BLOCK_MAPPINGS | Constraints::NO_CONTIGUOUS_HINT,
         )?;
-        let mut table = self.mapping.root_address().0;
+        let mut table = self.root.to_physical().0;
         for level in [1_u32, 2] {
             let index = layout::FOREIGN >> (12 + 9 * (3 - level)) & 511;
             let descriptor: *const usize = ptr::with_exposed_provenance(table + 8 * index);

@@ -112,7 +112,7 @@ impl Spmc {
         if form != Form::Direct2 && low(x2) != 0 {
             return Err(FfaError::InvalidParameters);
         }
-        let receiver = self.find(route.destination).ok_or(FfaError::InvalidParameters)?;
+        let receiver = self.find_inline(route.destination).ok_or(FfaError::InvalidParameters)?;
         if form == Form::Direct2 {
             accepts_request2(receiver, uuid_from_registers(x2, x3))?;
         } else if !receiver.messaging.contains(MessagingMethod::DIRECT_REQ_RECEIVE) {
@@ -195,7 +195,7 @@ fn accepts_request2(receiver: &Partition, uuid: Uuid) -> Result<(), FfaError> {
     let messaging = if uuid.is_nil() {
         receiver.messaging
     } else {
-        let service = receiver.services.iter().find(|service| service.uuid == uuid);
+        let service = receiver.services.iter().find(|service| service.has(&uuid));
         service.ok_or(FfaError::InvalidParameters)?.messaging
     };
     if messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE) && receiver.is_v1_2() {

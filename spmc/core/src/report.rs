@@ -157,8 +157,9 @@ impl fmt::Display for Explain<'_> {
             Cause::Abort => writeln!(f, "  cause    it called FFA_ABORT: it gave up by itself, its own log says why"),
             Cause::InitFailed { code } => writeln!(
                 f,
-                "  cause    its initialisation failed: FFA_ERROR with code {} ({:#x})",
-                code.cast_signed(),
+                "  cause    its initialisation failed: FFA_ERROR with code {}{} ({:#x})",
+                if code.cast_signed() < 0 { "-" } else { "" },
+                u64::from(code.cast_signed().unsigned_abs()),
                 code
             ),
             Cause::SystemError { esr } => writeln!(
@@ -201,7 +202,7 @@ struct What<'s> {
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.trap {
-            Trap::Undefined { class } => write!(f, "an instruction that is not a partition's (exception class {class:#04x})"),
+            Trap::Undefined { class } => write!(f, "an instruction that is not a partition's (exception class {:#04x})", u64::from(class)),
             Trap::SystemRegister(access) => {
                 let verb = if access.read { "read" } else { "write" };
                 write!(f, "{verb} of system register {}, not a partition's", access.register)

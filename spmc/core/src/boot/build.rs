@@ -313,16 +313,17 @@ const BLOB_BYTES: u64 = 64;
 fn boot_info_blob(fdt: u64, bytes: u64) -> [u8; 64] {
     const SIGNATURE: u32 = 0xffa;
     const VERSION_1_1: u32 = 0x1_0001;
-    let mut blob = [0; 64];
-    let header = [SIGNATURE, VERSION_1_1, HEADER_BYTES + DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, 1, HEADER_BYTES];
-    let (head, descriptor) = blob.split_at_mut(32);
-    for (to, word) in head.chunks_exact_mut(4).zip(header) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-    // name[16] empty, type 0 (standard, FDT), flags 0 (name is a string, contents are an address), size, contents
     let size = u32::try_from(bytes).unwrap_or(u32::MAX);
-    for (to, from) in descriptor.iter_mut().skip(20).zip(size.to_le_bytes().into_iter().chain(fdt.to_le_bytes())) {
-        *to = from;
+    let [low, high] = [fdt, fdt >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
+    let words = [
+        // signature, version, bytes of the blob, bytes of a descriptor, descriptors, offset of the first, reserved
+        [SIGNATURE, VERSION_1_1, HEADER_BYTES + DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, 1, HEADER_BYTES, 0, 0],
+        // name[16] empty, type 0 (standard, FDT), flags 0 (name is a string, contents are an address), size, contents
+        [0, 0, 0, 0, 0, size, low, high],
+    ];
+    let mut blob = [0; 64];
+    for (to, word) in blob.as_chunks_mut().0.iter_mut().zip(words.as_flattened()) {
+        *to = word.to_le_bytes();
     }
     blob
 }

@@ -10,7 +10,7 @@ type Row = [usize; MAX_NAME + 1];
 /// replacements and swaps of neighbours, and at most one for each three characters. Case, a unit address, and `_` for
 /// `-` do not count.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let name = name.split('@').next().unwrap_or(name).as_bytes();
+    let name = without_unit_address(name).as_bytes();
     if name.len() < 2 || name.len() > MAX_NAME {
         return None;
     }
@@ -22,6 +22,12 @@ pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// The name of a node without its unit address.
+pub(super) fn without_unit_address(name: &str) -> &str {
+    let end = name.bytes().position(|byte| byte == b'@').unwrap_or(name.len());
+    name.get(..end).unwrap_or(name)
 }
 
 /// A character as far as a comparison goes.

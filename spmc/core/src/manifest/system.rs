@@ -212,7 +212,10 @@ impl System<'_> {
             stated
         } else if manifest.exception_level == ExceptionLevel::SEl1 {
             let contexts = stated.min(pes);
-            sink.warn(at, format_args!("expected 1 or {pes}, one for each PE: it gets {contexts}, for the first PEs"));
+            sink.warn(
+                at,
+                format_args!("expected 1 or {pes}, one for each PE: it gets {contexts}, for the first PEs"),
+            );
             contexts
         } else {
             sink.error(at, format_args!("expected 1 or {pes}, one for each PE"));

@@ -5,9 +5,10 @@ use super::MAX_DTB_BYTES;
 use super::diagnostic::{Diagnostic, Report, Severity, Text, Value};
 use super::dtb::{Dtb, DtbNode, DtbProperty};
 use super::nearest::nearest;
-use alloc::string::ToString;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::fmt::Write as _;
 
 /// Most children of one node that are looked at.
 const MAX_CHILDREN: usize = 1024;
@@ -54,7 +55,7 @@ impl<'r> Sink<'r> {
     }
 
     /// Reports that something is wrong, which leaves out the partition.
-#[cold]
+    #[cold]
     #[inline(never)]
     pub(super) fn error(&mut self, at: At<'_>, message: fmt::Arguments<'_>) {
         self.errors = self.errors.saturating_add(1);
@@ -62,7 +63,7 @@ impl<'r> Sink<'r> {
     }
 
     /// Reports something that leaves out nothing.
-#[cold]
+    #[cold]
     #[inline(never)]
     pub(super) fn warn(&mut self, at: At<'_>, message: fmt::Arguments<'_>) {
         self.push(Severity::Warning, at, message);
@@ -75,13 +76,23 @@ impl<'r> Sink<'r> {
         }
         self.report.push(Diagnostic {
             severity,
-            partition: self.partition.map(|name| Text(name).to_string()),
-            node: at.path.to_string(),
-            property: at.property.map(|name| Text(name).to_string()),
-            value: at.value.map(|value| value.to_string()),
-            message: message.to_string(),
+            partition: self.partition.map(|name| text(&Text(name))),
+            node: text(&at.path),
+            property: at.property.map(|name| text(&Text(name))),
+            value: at.value.map(|value| text(&value)),
+            message: text(&message),
         });
     }
+}
+
+/// What `shown` shows. One function for all types, unlike `ToString`.
+#[cold]
+#[inline(never)]
+fn text(shown: &dyn fmt::Display) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail; an error of `shown` itself would leave the text short.
+    let _ = write!(text, "{shown}");
+    text
 }
 
 /// The path of a node: at most two names below the root, which is as deep as any manifest goes.
@@ -380,7 +391,11 @@ impl<'a> Prop<'a> {
     /// A number from `least` to `most`, shown in decimal in an error.
     #[inline(never)]
     pub(super) fn between(&self, sink: &mut Sink<'_>, least: u64, most: u64, expected: &str) -> Option<u64> {
-        self.dec(sink, |number| (least..=most).contains(&number).then_some(number), expected)
+        self.dec(
+            sink,
+            |number| (least..=most).contains(&number).then_some(number),
+            expected,
+        )
     }
 
     /// A number of 32 bits, shown in hexadecimal in an error.

@@ -143,7 +143,10 @@ impl<'a> Common<'a> {
         let mut access = Vec::new();
         if let Some(property) = self.stream_access {
             let list = property.list(sink, MAX_REGION_ITEMS, "32-bit attributes");
-            access.extend(list.iter().map(|bits| Access::from_bits_truncate(bits.to_le_bytes()[0])));
+            access.extend(
+                list.iter()
+                    .map(|bits| Access::from_bits_truncate(bits.to_le_bytes()[0])),
+            );
             if access.len() != stream_ids.len() {
                 sink.error(
                     property.at(),
@@ -424,13 +427,20 @@ fn read_interrupts(interrupts: Option<Prop<'_>>, targets: Option<Prop<'_>>, sink
             MAX_REGION_ITEMS,
             "pairs of 32-bit cells, interrupt id and attributes",
         );
-        for [id, attributes] in pairs.into_iter().flatten() {
-            found.extend(interrupt(&property, id, attributes, sink));
+        if let Some(pairs) = pairs {
+            for [id, attributes] in pairs {
+                if let Some(interrupt) = interrupt(&property, id, attributes, sink) {
+                    found.push(interrupt);
+                }
+            }
         }
     }
     if let Some(property) = targets {
         let each = "triples of 32-bit cells, interrupt id and upper and lower half of the MPIDR";
-        for [id, high, low] in property.groups::<3>(sink, MAX_REGION_ITEMS, each).into_iter().flatten() {
+        let Some(triples) = property.groups::<3>(sink, MAX_REGION_ITEMS, each) else {
+            return found;
+        };
+        for [id, high, low] in triples {
             let mpidr = Mpidr::from_register(u64::from(high) << 32 | u64::from(low));
             match found.iter_mut().find(|interrupt| interrupt.id == id) {
                 Some(interrupt) => interrupt.target = Some(mpidr),

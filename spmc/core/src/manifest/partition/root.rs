@@ -202,7 +202,9 @@ fn execution(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
             property.between(sink, 0, 0, "0 (4 KiB)");
         }
         "boot-order" => {
-            manifest.boot_order = property.between(sink, 0, u16::MAX.into(), "0 to 65535").and_then(to_u16);
+            manifest.boot_order = property
+                .between(sink, 0, u16::MAX.into(), "0 to 65535")
+                .and_then(to_u16);
         }
         _ => return false,
     }
@@ -274,7 +276,11 @@ fn ffa_version(value: u64) -> Option<Version> {
 }
 
 fn exception_level(value: u64) -> ExceptionLevel {
-    if value == 1 { ExceptionLevel::SEl0 } else { ExceptionLevel::SEl1 }
+    if value == 1 {
+        ExceptionLevel::SEl0
+    } else {
+        ExceptionLevel::SEl1
+    }
 }
 
 fn ns_interrupts_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<NsInterruptsAction> {
@@ -295,7 +301,11 @@ fn other_s_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> OtherSInterruptsA
 
 fn run_time_model(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<RunTimeModel> {
     let model = property.between(sink, 0, 1, "0 (run to completion) or 1 (preemptible)")?;
-    Some(if model == 0 { RunTimeModel::RunToCompletion } else { RunTimeModel::Preemptible })
+    Some(if model == 0 {
+        RunTimeModel::RunToCompletion
+    } else {
+        RunTimeModel::Preemptible
+    })
 }
 
 fn abort_action(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<AbortAction> {
@@ -391,11 +401,7 @@ fn rx_tx(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<(u32, u32)> {
 fn mandatory(manifest: &mut PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>) {
     let present = &seen.present;
     for (found, name, expected) in [
-        (
-            present.ffa_version,
-            "ffa-version",
-            FFA_VERSIONS,
-        ),
+        (present.ffa_version, "ffa-version", FFA_VERSIONS),
         (
             present.execution_ctx_count,
             "execution-ctx-count",

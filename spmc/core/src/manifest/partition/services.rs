@@ -77,7 +77,7 @@ fn canonical(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Uuid> {
         .strings()
         .next()
         .filter(|text| text.len() == CANONICAL && property.len() == CANONICAL.saturating_add(1))
-        .and_then(|text| Uuid::try_parse_ascii(text).ok());
+        .and_then(parse_canonical);
     if uuid.is_none() {
         property.expected(
             "a canonical UUID string, \"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx\"",
@@ -85,6 +85,19 @@ fn canonical(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Uuid> {
         );
     }
     uuid
+}
+
+/// The UUID of a canonical string. The library's parser takes other forms too, and so four times the code.
+fn parse_canonical(text: &[u8]) -> Option<Uuid> {
+    let mut value = 0_u128;
+    for (index, &byte) in text.iter().enumerate() {
+        if matches!(index, 8 | 13 | 18 | 23) {
+            (byte == b'-').then_some(())?;
+        } else {
+            value = value << 4 | u128::from(char::from(byte).to_digit(16)?);
+        }
+    }
+    Some(Uuid::from_u128(value))
 }
 
 fn messaging_method(bits: u64) -> Option<MessagingMethod> {
@@ -146,7 +159,7 @@ fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &
         );
     }
     let Some(property) = uuid else { return };
-    for uuid in tuples(&property, sink).into_iter().flatten() {
+    for uuid in tuples(&property, sink).unwrap_or_default() {
         if !services.iter().any(|service| service.has(&uuid)) {
             sink.warn(
                 property.place().value(Value::Uuid(uuid)),

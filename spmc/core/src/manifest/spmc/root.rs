@@ -9,6 +9,7 @@ use crate::addr::{PageRange, PhysAddr};
 use crate::id::EndpointId;
 use crate::manifest::FFA_VERSION;
 use crate::manifest::diagnostic::Value;
+use crate::manifest::nearest::without_unit_address;
 use crate::manifest::tree::{Node, Path, Prop, Sink, to_u16};
 use alloc::vec::Vec;
 use arm_ffa::Version;
@@ -144,7 +145,7 @@ fn root_properties(root: &Node<'_>, sink: &mut Sink<'_>) -> Cells {
 
 /// Whether a node's name is `expected`, with or without a unit address.
 fn is_named(name: &str, expected: &str) -> bool {
-    name.split('@').next() == Some(expected)
+    without_unit_address(name) == expected
 }
 
 /// A node of the root that its name does not tell apart: memory if its `device_type` says so.
@@ -193,7 +194,8 @@ fn read_ranges<'a>(
     (path, memory): (Path<'a>, &mut Memory<'a>),
     sink: &mut Sink<'_>,
 ) {
-    for (base, bytes) in cells.split(reg, sink).into_iter().flatten() {
+    let Some(entries) = cells.split(reg, sink) else { return };
+    for (base, bytes) in entries {
         if memory.len() == MAX_MEMORY_RANGES {
             sink.error(
                 reg.place(),
@@ -375,7 +377,8 @@ fn read_cpus(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<Mpidr> {
 
 /// `reg` of a CPU.
 fn read_cpu(reg: &Prop<'_>, cells: Cells, cpus: &mut Vec<Mpidr>, sink: &mut Sink<'_>) {
-    for (raw, _) in cells.split(reg, sink).into_iter().flatten().take(MAX_CPUS) {
+    let Some(entries) = cells.split(reg, sink) else { return };
+    for (raw, _) in entries.take(MAX_CPUS) {
         let mpidr = Mpidr::from_register(raw);
         if mpidr.as_u64() != raw {
             sink.warn(

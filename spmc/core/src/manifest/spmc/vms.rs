@@ -72,8 +72,13 @@ pub(super) fn read(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<VmEntry> {
 /// N of `vmN`, where N has no sign and no leading zero.
 fn number(name: &str) -> Option<u16> {
     let digits = name.strip_prefix("vm")?;
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    if plain { digits.parse().ok() } else { None }
+    if digits.is_empty() || digits.starts_with('0') && digits != "0" {
+        return None;
+    }
+    digits.bytes().try_fold(0_u16, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 /// Warns where a number is left out before `number`.
@@ -190,10 +195,12 @@ fn find<'a>(node: &Node<'a>, sink: &mut Sink<'_>) -> Found<'a> {
 fn memory(found: &Found<'_>, node: &Node<'_>, sink: &mut Sink<'_>) -> Option<PageRange> {
     let (Some(address), Some(size)) = (&found.load_address, &found.mem_size) else {
         if found.load_address.is_none() {
-            node.path.missing("load_address", "the address that BL2 loads the package to", sink);
+            node.path
+                .missing("load_address", "the address that BL2 loads the package to", sink);
         }
         if found.mem_size.is_none() {
-            node.path.missing("mem_size", "the bytes of memory that the partition has", sink);
+            node.path
+                .missing("mem_size", "the bytes of memory that the partition has", sink);
         }
         return None;
     };
