@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the SPMC, the partitions and the normal-world driver, as raw images in target/qemu/bin.
 #
-# Usage: build.sh
+# Usage: build.sh [selftest]
+#   selftest       only the SPMC with the tests of its machine layer built in, as tantalum-selftest.bin
 #   PROFILE=dev    a debug build (release)
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,8 +23,21 @@ make_image() {
     printf '    %-28s %8d bytes\n' "$(basename "$image")" "$(stat --format %s "$image")" >&2
 }
 
+# Both SPMCs have the same name as ELF files: what is built last stays there.
+build_selftest() {
+    say "Building the SPMC with its self-test"
+    cargo build --profile "$PROFILE" --target "$RUST_TARGET" --package tantalum-qemu --features selftest >&2 ||
+        die "The build failed; cargo's message is above."
+    mkdir -p "$OUT/bin"
+    make_image "$(build_folder)/tantalum-qemu" "$OUT/bin/tantalum-selftest.bin"
+}
+
 main() {
     cd "$ROOT"
+    if [[ ${1:-} == selftest ]]; then
+        build_selftest
+        return
+    fi
     local programs program arguments=()
     mapfile -t programs < <("$SCRIPTS/workspace.py" programs)
     ((${#programs[@]})) || die "The workspace has no program to build." "cargo metadata says more."

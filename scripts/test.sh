@@ -5,8 +5,9 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What is booted: scenario and number of cores.
+# What is booted: scenario, number of cores, and the SPMC if it is not the usual one.
 BOOTS=(
+    "demo 1 tantalum-selftest"
     "demo 4"
     "test 1"
     "test 4"
@@ -58,8 +59,9 @@ run_host() {
 }
 
 run_boot() {
-    local scenario=$1 cores=$2 console=$OUT/$1/console.log log=$LOGS/$1-$2.log status=0 passed failed skipped
+    local scenario=$1 cores=$2 spmc=${3:-} console=$OUT/$1/console.log log=$LOGS/$1-$2.log status=0 passed failed skipped
     rm -f "$console" "$log"
+    [[ -z $spmc ]] || local -x SPMC=$OUT/bin/$spmc.bin
     SMP=$cores TIMEOUT=${TIMEOUT:-300} "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
     touch "$log"
     [[ -e $console ]] && tr -d '\r' <"$console" >"$log"
@@ -94,11 +96,11 @@ record_skipped_everywhere() {
 }
 
 run_target() {
-    local boot scenario cores logs=()
-    "$SCRIPTS/build.sh" || { record build 0 1 0; return; }
+    local boot scenario cores spmc logs=()
+    "$SCRIPTS/build.sh" selftest && "$SCRIPTS/build.sh" || { record build 0 1 0; return; }
     for boot in "${BOOTS[@]}"; do
-        read -r scenario cores <<<"$boot"
-        run_boot "$scenario" "$cores"
+        read -r scenario cores spmc <<<"$boot"
+        run_boot "$scenario" "$cores" "$spmc"
         logs+=("$LOGS/$scenario-$cores.log")
     done
     record_skipped_everywhere "${logs[@]}"
