@@ -97,7 +97,10 @@ record_skipped_everywhere() {
 
 run_target() {
     local boot scenario cores spmc logs=()
-    "$SCRIPTS/build.sh" selftest && "$SCRIPTS/build.sh" || { record build 0 1 0; return; }
+    if ! "$SCRIPTS/build.sh" selftest || ! "$SCRIPTS/build.sh"; then
+        record build 0 1 0
+        return
+    fi
     for boot in "${BOOTS[@]}"; do
         read -r scenario cores spmc <<<"$boot"
         run_boot "$scenario" "$cores" "$spmc"

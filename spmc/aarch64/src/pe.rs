@@ -218,7 +218,9 @@ impl Core {
             // SAFETY: the context is borrowed mutably, and its registers are loaded.
             let reason = unsafe { enter(context) };
             if self.features.ras && error_is_pending() {
-                return Exit::SError { esr: sysreg::esr_el2::read() };
+                return Exit::SError {
+                    esr: sysreg::esr_el2::read(),
+                };
             }
             match reason {
                 Reason::Synchronous => {

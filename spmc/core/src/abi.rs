@@ -6,9 +6,7 @@
 
 pub use arm_ffa::{FfaError, FuncId, Version};
 
-use crate::{
-    id::{EndpointId, VcpuIndex},
-};
+use crate::id::{EndpointId, VcpuIndex};
 
 /// The FF-A version that the SPMC implements.
 pub const SPMC_VERSION: Version = Version(1, 2);
@@ -109,7 +107,10 @@ pub(crate) const fn is_wide(registers: &[u64; 18]) -> bool {
 }
 
 /// The low 32 bits of a register.
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of an SMC32 argument is to be ignored")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the upper half of an SMC32 argument is to be ignored"
+)]
 #[inline(always)]
 #[must_use]
 pub const fn low(register: u64) -> u32 {
@@ -166,7 +167,10 @@ pub struct Target {
 
 impl Target {
     /// The normal world, as one that resumes contexts.
-    pub const NORMAL_WORLD: Self = Self { endpoint: EndpointId::NWD, vcpu: VcpuIndex::new(0) };
+    pub const NORMAL_WORLD: Self = Self {
+        endpoint: EndpointId::NWD,
+        vcpu: VcpuIndex::new(0),
+    };
 
     /// Decodes w1.
     #[must_use]

@@ -28,7 +28,9 @@ impl LogLine {
     /// An empty line.
     #[must_use]
     pub const fn new() -> Self {
-        Self { text: ArrayString::new_const() }
+        Self {
+            text: ArrayString::new_const(),
+        }
     }
 
     fn push<M: Machine>(&mut self, machine: &mut M, from: &Sender<'_>, byte: u8) {
@@ -48,7 +50,13 @@ impl LogLine {
 
     /// Writes the line out, if there is something in it.
     fn flush<M: Machine>(&mut self, machine: &mut M, from: &Sender<'_>) {
-        machine.print(format_args!("[{} {}.{}] {}\n", from.name, from.id, from.vcpu.as_u16(), self.text));
+        machine.print(format_args!(
+            "[{} {}.{}] {}\n",
+            from.name,
+            from.id,
+            from.vcpu.as_u16(),
+            self.text
+        ));
         self.text.clear();
     }
 }
@@ -76,7 +84,10 @@ impl LogBudget {
     fn take<M: Machine>(&mut self, machine: &mut M, characters: u64) -> bool {
         let now = machine.now();
         let ticks = now.saturating_sub(self.since);
-        let earned = ticks.saturating_mul(A_SECOND).checked_div(machine.frequency()).unwrap_or(0);
+        let earned = ticks
+            .saturating_mul(A_SECOND)
+            .checked_div(machine.frequency())
+            .unwrap_or(0);
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(BURST);
             self.since = now;
@@ -114,7 +125,9 @@ fn printable(byte: u8) -> char {
 
 /// Writes out what the running context, which is stopped, has logged and not ended with a new line.
 pub(crate) fn flush<M: Machine>(running: &Running<'_>, machine: &mut M) {
-    let Some(line) = running.partition.log.get(running.vcpu.index()) else { return };
+    let Some(line) = running.partition.log.get(running.vcpu.index()) else {
+        return;
+    };
     let mut line = line.lock();
     if !line.text.is_empty() {
         line.flush(machine, &sender(running));
@@ -122,7 +135,11 @@ pub(crate) fn flush<M: Machine>(running: &Running<'_>, machine: &mut M) {
 }
 
 fn sender<'s>(running: &Running<'s>) -> Sender<'s> {
-    Sender { name: &running.partition.name, id: running.partition.id, vcpu: running.vcpu }
+    Sender {
+        name: &running.partition.name,
+        id: running.partition.id,
+        vcpu: running.vcpu,
+    }
 }
 
 /// FFA_CONSOLE_LOG of the running context: w1 characters from x2 on, four a register or eight.
@@ -142,12 +159,17 @@ pub(crate) fn console_log<M: Machine>(
     if length == 0 || length > registers * bytes_each {
         return Err(FfaError::InvalidParameters);
     }
-    let Some(line) = running.partition.log.get(running.vcpu.index()) else { return Err(FfaError::Denied) };
+    let Some(line) = running.partition.log.get(running.vcpu.index()) else {
+        return Err(FfaError::Denied);
+    };
     if !running.partition.log_budget.lock().take(machine, u64::from(low(w1))) {
         return Err(FfaError::Retry);
     }
     let from = sender(running);
-    let bytes = x.iter().skip(2).flat_map(|register| register.to_le_bytes().into_iter().take(bytes_each));
+    let bytes = x
+        .iter()
+        .skip(2)
+        .flat_map(|register| register.to_le_bytes().into_iter().take(bytes_each));
     let mut line = line.lock();
     for byte in bytes.take(length) {
         line.push(machine, &from, byte);

@@ -33,7 +33,11 @@ const SCHEDULE_RECEIVER_FEATURE: u32 = 2;
 pub fn version(partition: &Partition, asked: &[u64; 8]) -> [u64; 8] {
     let [_, requested, ..] = *asked;
     let accepted = compatible(low(requested)).is_some_and(|version| partition.negotiate(version));
-    let w0 = if accepted { u64::from(u32::from(SPMC_VERSION)) } else { abi::error_code(FfaError::NotSupported) };
+    let w0 = if accepted {
+        u64::from(u32::from(SPMC_VERSION))
+    } else {
+        abi::error_code(FfaError::NotSupported)
+    };
     [w0, 0, 0, 0, 0, 0, 0, 0]
 }
 
@@ -49,7 +53,11 @@ impl Spmc {
             // Of the interrupts that are features, the normal world's schedule receiver interrupt is there.
             let offered = matches!(instance, Instance::NormalWorld) && id == SCHEDULE_RECEIVER_FEATURE;
             let interrupt = u64::from(SCHEDULE_RECEIVER_INTERRUPT);
-            return if offered { Ok(success(interrupt)) } else { Err(FfaError::NotSupported) };
+            return if offered {
+                Ok(success(interrupt))
+            } else {
+                Err(FfaError::NotSupported)
+            };
         }
         let version = self.version_of(instance);
         let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
@@ -63,7 +71,9 @@ impl Spmc {
     }
 
     pub(crate) fn partition_info_for_partition(&self, pe: &mut Pe<'_>) -> Action {
-        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let asked = running.ctx.x.first_chunk().copied().unwrap_or([0; 8]);
         match self.partition_info_get_regs(Instance::Partition(running.partition), &asked) {
             Ok(registers) => {
@@ -81,11 +91,7 @@ impl Spmc {
     /// # Errors
     /// `InvalidParameters` for a UUID that nobody has, or a start index past the end; `Retry` when the list has changed
     /// since the tag was handed out.
-    pub fn partition_info_get_regs(
-        &self,
-        instance: Instance<'_>,
-        asked: &[u64; 8],
-    ) -> Result<SmcRegisters, FfaError> {
+    pub fn partition_info_get_regs(&self, instance: Instance<'_>, asked: &[u64; 8]) -> Result<SmcRegisters, FfaError> {
         let [_, x1, x2, x3, ..] = *asked;
         let uuid = uuid_from_registers(x1, x2);
         let start = usize::try_from(x3 & 0xffff).map_err(|_| FfaError::InvalidParameters)?;
@@ -106,7 +112,10 @@ impl Spmc {
         let mut reply = [0; 18];
         let mut current = start;
         let (head, words) = reply.split_at_mut(3);
-        for (slot, descriptor) in words.chunks_exact_mut(3).zip(self.descriptors(instance, uuid).skip(start)) {
+        for (slot, descriptor) in words
+            .chunks_exact_mut(3)
+            .zip(self.descriptors(instance, uuid).skip(start))
+        {
             slot.copy_from_slice(&descriptor);
             current = current.saturating_add(1);
         }
@@ -120,7 +129,11 @@ impl Spmc {
 
     /// Changes whenever the list of partitions does: they only ever leave it.
     fn information_tag(&self) -> u64 {
-        let stopped = self.partitions.iter().filter(|partition| partition.is_stopped()).count();
+        let stopped = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.is_stopped())
+            .count();
         u64::try_from(stopped).unwrap_or(u64::MAX) & 0xffff
     }
 
@@ -137,15 +150,19 @@ impl Spmc {
                 properties: properties(partition, service.messaging),
                 uuid: service.uuid,
             });
-        own.chain(self.logical.iter().copied()).filter(move |listed| uuid.is_nil() || listed.uuid == uuid).map(
-            move |listed| {
+        own.chain(self.logical.iter().copied())
+            .filter(move |listed| uuid.is_nil() || listed.uuid == uuid)
+            .map(move |listed| {
                 let properties = u64::from(listed.properties & visible) << 32;
                 let first = u64::from(listed.id.as_u16()) | (u64::from(listed.contexts) << 16) | properties;
                 // Asked by UUID, the UUID field is reserved: it is what the caller has asked for.
-                let (low, high) = if uuid.is_nil() { uuid_to_registers(listed.uuid) } else { (0, 0) };
+                let (low, high) = if uuid.is_nil() {
+                    uuid_to_registers(listed.uuid)
+                } else {
+                    (0, 0)
+                };
                 [first, low, high]
-            },
-        )
+            })
     }
 }
 
@@ -202,7 +219,10 @@ fn properties(partition: &Partition, messaging: MessagingMethod) -> u32 {
     set(messaging.contains(MessagingMethod::INDIRECT), INDIRECT);
     set(partition.notifications.is_some(), NOTIFICATIONS);
     set(partition.vm_availability.contains(VmAvailability::CREATED), VM_CREATED);
-    set(partition.vm_availability.contains(VmAvailability::DESTROYED), VM_DESTROYED);
+    set(
+        partition.vm_availability.contains(VmAvailability::DESTROYED),
+        VM_DESTROYED,
+    );
     if partition.is_v1_2() {
         set(messaging.contains(MessagingMethod::DIRECT_REQ2_RECEIVE), RECEIVES_REQ2);
         set(messaging.contains(MessagingMethod::DIRECT_REQ2_SEND), SENDS_REQ2);
@@ -254,9 +274,7 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
         | FuncId::MsgSendDirectResp64_2
         | FuncId::ConsoleLog32
         | FuncId::ConsoleLog64 => true,
-        FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => {
-            partition.multiplicity == Multiplicity::Pinned
-        }
+        FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => partition.multiplicity == Multiplicity::Pinned,
         _ => false,
     };
     for_both

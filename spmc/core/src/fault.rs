@@ -96,7 +96,11 @@ impl FaultHistory {
         if ctx.el1.vbar == 0 && ctx.el1.sctlr & SCTLR_M == 0 {
             return Err(Undeliverable::NoVectors);
         }
-        let this = Fault { pc: ctx.pc, address, sp: ctx.el1.sp_el1 };
+        let this = Fault {
+            pc: ctx.pc,
+            address,
+            sp: ctx.el1.sp_el1,
+        };
         // ELR_EL1 tells that the handler has returned to the instruction, or not at all. In the first case another address
         // is progress; in the second it is the handler that faults, further down a stack that is not there.
         let again = this.pc == self.last.pc && ctx.el1.elr == this.pc;
@@ -105,7 +109,11 @@ impl FaultHistory {
         if repeats > MAX_REPEATS {
             return Err(Undeliverable::Livelock);
         }
-        *self = Self { vector, last: this, repeats };
+        *self = Self {
+            vector,
+            last: this,
+            repeats,
+        };
         enter(ctx, exception, vector);
         Ok(())
     }
@@ -130,7 +138,9 @@ fn vector_entry(ctx: &Context) -> u64 {
 }
 
 fn syndrome(ctx: &Context, exception: Exception) -> u64 {
-    let Exception::Abort(abort, _) = exception else { return (EC_UNKNOWN << 26) | ESR_IL };
+    let Exception::Abort(abort, _) = exception else {
+        return (EC_UNKNOWN << 26) | ESR_IL;
+    };
     let class = match (abort.fetch, from_el0(ctx)) {
         (true, true) => EC_INSTRUCTION_ABORT_LOWER,
         (true, false) => EC_INSTRUCTION_ABORT_SAME,

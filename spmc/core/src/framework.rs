@@ -62,7 +62,9 @@ impl Spmc {
 
     /// The partition that was told has answered, or was stopped: the next one.
     pub(crate) fn relay_answered<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, status: u32) -> Action {
-        let Some(mut relay) = pe.relay.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(mut relay) = pe.relay.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if relay.status == PSCI_SUCCESS {
             relay.status = status;
         }
@@ -81,11 +83,24 @@ impl Spmc {
         let slot = receiver.slot(vcpu).ok_or(Unavailable::Off)?;
         let mut ctx = take_waiting(slot, pe)?;
         let model = Model::Framework(kind);
-        let route = Route { source: kind.requester(), destination: receiver.endpoint() };
+        let route = Route {
+            source: kind.requester(),
+            destination: receiver.endpoint(),
+        };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, false);
         let [x2, x3, x4, x5, x6, x7] = message.map(u64::from);
-        abi::put(&mut ctx.x, [Form::Direct32.request_id(), route.encode(), x2, x3, x4, x5, x6, x7]);
-        Ok(Running { partition: receiver, slot, vcpu, ctx, model, faults: FaultHistory::default() })
+        abi::put(
+            &mut ctx.x,
+            [Form::Direct32.request_id(), route.encode(), x2, x3, x4, x5, x6, x7],
+        );
+        Ok(Running {
+            partition: receiver,
+            slot,
+            vcpu,
+            ctx,
+            model,
+            faults: FaultHistory::default(),
+        })
     }
 
     /// A framework message of the hypervisor: a VM was created, or is destroyed; x3 and x4 a handle, w5 the VM.
@@ -134,20 +149,20 @@ impl Spmc {
     /// has no business to.
     #[cold]
     #[inline(never)]
-    pub(crate) fn framework_response<'s, M: Machine>(
-        &'s self,
-        pe: &mut Pe<'s>,
-        machine: &mut M,
-        form: Form,
-    ) -> Action {
-        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+    pub(crate) fn framework_response<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, form: Form) -> Action {
+        let Some(mut running) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let Model::Framework(kind) = running.model else {
             let error = check_response(&running, form).err().unwrap_or(FfaError::Denied);
             pe.running = Some(running);
             return answer(pe, Err(error));
         };
         let [_, x1, x2, x3, ..] = running.ctx.x;
-        let route = Route { source: running.partition.endpoint(), destination: kind.requester() };
+        let route = Route {
+            source: running.partition.endpoint(),
+            destination: kind.requester(),
+        };
         let fits = form == Form::Direct32 && Route::decode(x1) == route && low(x2) == kind.response();
         let for_spmc = kind == Framework::Power;
         if !fits && !for_spmc {
@@ -163,6 +178,18 @@ impl Spmc {
             }
             return self.relay_answered(pe, machine, status);
         }
-        reply(pe, Ok([Form::Direct32.response_id(), route.encode(), u64::from(kind.response()), u64::from(status), 0, 0, 0, 0]))
+        reply(
+            pe,
+            Ok([
+                Form::Direct32.response_id(),
+                route.encode(),
+                u64::from(kind.response()),
+                u64::from(status),
+                0,
+                0,
+                0,
+                0,
+            ]),
+        )
     }
 }

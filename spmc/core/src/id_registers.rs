@@ -50,7 +50,13 @@ const MAX_PARANGE: u64 = 5;
 /// implementation's own (REVIDR_EL1, AIDR_EL1, SMIDR_EL1).
 #[must_use]
 pub const fn is_id_register(register: SystemRegister) -> bool {
-    let SystemRegister { op0, op1, crn, crm, op2 } = register;
+    let SystemRegister {
+        op0,
+        op1,
+        crn,
+        crm,
+        op2,
+    } = register;
     match (op0, op1, crn) {
         (3, 0, 0) => (crm >= 1 && crm <= 7) || (crm == 0 && op2 == 6),
         (3, 1, 0) => crm == 0 && (op2 == 6 || op2 == 7),
@@ -83,7 +89,15 @@ const fn mmfr0(hardware: u64) -> u64 {
     let range = hardware & 0xf;
     let range = if range > MAX_PARANGE { MAX_PARANGE } else { range };
     // TGran4: 0 supported, 1 with 52 bits, 15 not. TGran16: 0 not, 1 supported, 2 with 52 bits.
-    let granule4 = if (hardware >> 28) & 0xf == 1 { 0 } else { hardware & nibble(28) };
-    let granule16 = if (hardware >> 20) & 0xf == 2 { 1 << 20 } else { hardware & nibble(20) };
+    let granule4 = if (hardware >> 28) & 0xf == 1 {
+        0
+    } else {
+        hardware & nibble(28)
+    };
+    let granule16 = if (hardware >> 20) & 0xf == 2 {
+        1 << 20
+    } else {
+        hardware & nibble(20)
+    };
     (hardware & MMFR0) | range | granule4 | granule16
 }

@@ -40,7 +40,11 @@ const fn header_bytes(version: Version) -> u32 {
 }
 
 fn word(bytes: &[u8], index: usize) -> u32 {
-    bytes.as_chunks().0.get(index).map_or(0, |word| u32::from_le_bytes(*word))
+    bytes
+        .as_chunks()
+        .0
+        .get(index)
+        .map_or(0, |word| u32::from_le_bytes(*word))
 }
 
 impl Header {
@@ -49,7 +53,9 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES as usize];
         let own = header_bytes(version);
         let read = bytes.get_mut(..usize::try_from(own).unwrap_or(0)).unwrap_or_default();
-        machine.copy_in(buffers.world, buffers.tx.base(), read).map_err(|_| FfaError::Aborted)?;
+        machine
+            .copy_in(buffers.world, buffers.tx.base(), read)
+            .map_err(|_| FfaError::Aborted)?;
         let (flags, reserved) = (word(&bytes, 0), word(&bytes, 1) | word(&bytes, 5));
         let uuid = bytes.last_chunk().copied().map_or(Uuid::nil(), Uuid::from_bytes);
         let header = Self {
@@ -93,7 +99,10 @@ impl Spmc {
         registers: &[u64; 8],
     ) -> Result<[u64; 8], FfaError> {
         let [_, w1, w2, ..] = *registers;
-        let Route { source, destination: reserved } = Route::decode(w1);
+        let Route {
+            source,
+            destination: reserved,
+        } = Route::decode(w1);
         let sender = match instance {
             Instance::NormalWorld if !source.is_secure() => source,
             Instance::Partition(partition) if source == EndpointId::NWD => {
@@ -128,7 +137,9 @@ impl Spmc {
         if !destination.is_secure() {
             // Between VMs it is the hypervisor's matter; so is which of its VMs take messages.
             let from_partition = source.is_secure();
-            return from_partition.then(|| self.normal_world_version()).ok_or(FfaError::InvalidParameters);
+            return from_partition
+                .then(|| self.normal_world_version())
+                .ok_or(FfaError::InvalidParameters);
         }
         let receiver = self.find(destination).ok_or(FfaError::InvalidParameters)?;
         if receiver.is_stopped() {
@@ -141,7 +152,11 @@ impl Spmc {
             service.ok_or(FfaError::InvalidParameters)?.messaging
         };
         let version = receiver.version();
-        if messaging.contains(MessagingMethod::INDIRECT) && version >= V1_1 { Ok(version) } else { Err(FfaError::Denied) }
+        if messaging.contains(MessagingMethod::INDIRECT) && version >= V1_1 {
+            Ok(version)
+        } else {
+            Err(FfaError::Denied)
+        }
     }
 
     /// Copies a message while the mailboxes of both are held, so that neither can unmap its buffers meanwhile.
@@ -165,7 +180,11 @@ impl Spmc {
 }
 
 fn sends_indirect(partition: &Partition) -> Result<(), FfaError> {
-    if partition.messaging.contains(MessagingMethod::INDIRECT) { Ok(()) } else { Err(FfaError::Denied) }
+    if partition.messaging.contains(MessagingMethod::INDIRECT) {
+        Ok(())
+    } else {
+        Err(FfaError::Denied)
+    }
 }
 
 /// Header and payload from TX to RX; what is behind them in RX is zeroed. The sender may write TX meanwhile: what arrives
@@ -186,14 +205,20 @@ fn copy_message<M: Machine>(
     let at = |range: &PageRange, offset| range.base().checked_add(offset).ok_or(FfaError::InvalidParameters);
     let bytes = header.encode(version);
     let written = bytes.get(..usize::try_from(own).unwrap_or(0)).unwrap_or_default();
-    machine.copy_out(to.world, to.rx.base(), written).map_err(|_| FfaError::Aborted)?;
+    machine
+        .copy_out(to.world, to.rx.base(), written)
+        .map_err(|_| FfaError::Aborted)?;
     let mut chunk = [0; CHUNK];
     let mut done = 0;
     while done < size {
         let length = usize::try_from(size.saturating_sub(done)).unwrap_or(CHUNK).min(CHUNK);
         let piece = chunk.get_mut(..length).unwrap_or_default();
-        machine.copy_in(from.world, at(&from.tx, offset.saturating_add(done))?, piece).map_err(|_| FfaError::Aborted)?;
-        machine.copy_out(to.world, at(&to.rx, own.saturating_add(done))?, piece).map_err(|_| FfaError::Aborted)?;
+        machine
+            .copy_in(from.world, at(&from.tx, offset.saturating_add(done))?, piece)
+            .map_err(|_| FfaError::Aborted)?;
+        machine
+            .copy_out(to.world, at(&to.rx, own.saturating_add(done))?, piece)
+            .map_err(|_| FfaError::Aborted)?;
         done = done.saturating_add(CHUNK as u64);
     }
     zero_behind(machine, to.world, at(&to.rx, total)?, to.rx.end()).ok_or(FfaError::Aborted)
@@ -205,7 +230,9 @@ fn zero_behind<M: Machine>(machine: &mut M, world: World, start: PhysAddr, end: 
     let mut at = start;
     while at < end && at.page_offset() != 0 {
         let left = PAGE_SIZE.saturating_sub(at.page_offset());
-        let piece = ZEROES.get(..usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)).unwrap_or_default();
+        let piece = ZEROES
+            .get(..usize::try_from(left).unwrap_or(CHUNK).min(CHUNK))
+            .unwrap_or_default();
         machine.copy_out(world, at, piece).ok()?;
         at = at.checked_add(u64::try_from(piece.len()).unwrap_or(left))?;
     }

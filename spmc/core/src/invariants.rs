@@ -171,14 +171,19 @@ fn check_mailboxes(spmc: &Spmc) -> Result<(), String> {
     let pair = |owner: EndpointId, buffers: &Buffers| {
         let fits = buffers.rx.pages() == buffers.tx.pages() && !buffers.rx.overlaps(&buffers.tx);
         let world = owner.is_secure() || buffers.world == World::NonSecure;
-        let foreign = [&buffers.rx, &buffers.tx].into_iter().any(|range| spmc.memory.overlaps(range));
+        let foreign = [&buffers.rx, &buffers.tx]
+            .into_iter()
+            .any(|range| spmc.memory.overlaps(range));
         ensure(fits && world && !foreign, || format!("{owner:?}: {buffers:?}"))
     };
     for partition in spmc.partitions() {
         if let Some(buffers) = &*partition.mailbox.lock() {
             pair(partition.endpoint(), buffers)?;
         }
-        let consistent = partition.notifications.as_ref().is_none_or(|state| state.lock().is_consistent());
+        let consistent = partition
+            .notifications
+            .as_ref()
+            .is_none_or(|state| state.lock().is_consistent());
         ensure(consistent, || format!("{:?}: notifications", partition.name))?;
     }
     if let Some(buffers) = &*spmc.normal_world_mailbox.lock() {
@@ -188,7 +193,9 @@ fn check_mailboxes(spmc: &Spmc) -> Result<(), String> {
     for (place, (id, buffers)) in vms.iter().enumerate() {
         pair(*id, buffers)?;
         let unique = vms.iter().skip(place.saturating_add(1)).all(|(other, _)| other != id);
-        ensure(unique && !id.is_secure() && *id != EndpointId::NWD, || format!("{id:?}: not a VM, or twice"))?;
+        ensure(unique && !id.is_secure() && *id != EndpointId::NWD, || {
+            format!("{id:?}: not a VM, or twice")
+        })?;
     }
     Ok(())
 }

@@ -69,12 +69,21 @@ impl Spmc {
             }
         };
         reset(&mut ctx, partition, vcpu, first);
-        Some(Running { partition, slot, vcpu, ctx, model: Model::Init, faults: crate::fault::FaultHistory::default() })
+        Some(Running {
+            partition,
+            slot,
+            vcpu,
+            ctx,
+            model: Model::Init,
+            faults: crate::fault::FaultHistory::default(),
+        })
     }
 
     /// FFA_ERROR from the running context: its initialisation has failed.
     pub(crate) fn partition_error<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_ref() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if running.model != Model::Init {
             return answer(pe, Err(FfaError::NotSupported));
         }
@@ -98,7 +107,9 @@ impl Spmc {
 
     /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.
     pub(crate) fn leave_stopped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         retire(machine, running);
         match pe.chain.pop() {
             Some(mut caller) => {
@@ -153,16 +164,29 @@ impl Spmc {
     /// The PE goes off: the contexts that are pinned to it go with it, whatever they were doing. What they had asked of
     /// contexts that are not pinned, the normal world may bring to its end.
     pub(crate) fn turn_off(&self, pe: PeIndex) {
-        for slot in self.partitions.iter().filter(|p| p.multiplicity == Multiplicity::Migratable).flat_map(|p| &p.slots) {
+        for slot in self
+            .partitions
+            .iter()
+            .filter(|p| p.multiplicity == Multiplicity::Migratable)
+            .flat_map(|p| &p.slots)
+        {
             if let State::Suspended { resumer, .. } = &mut *slot.lock() {
-                let pinned = self.find(resumer.endpoint).is_some_and(|p| p.multiplicity == Multiplicity::Pinned);
+                let pinned = self
+                    .find(resumer.endpoint)
+                    .is_some_and(|p| p.multiplicity == Multiplicity::Pinned);
                 if pinned && resumer.vcpu.as_u16() == pe.as_u16() {
                     *resumer = Target::NORMAL_WORLD;
                 }
             }
         }
-        for partition in self.partitions.iter().filter(|p| p.multiplicity == Multiplicity::Pinned) {
-            let Some(slot) = partition.slot(partition.vcpu_on(pe)) else { continue };
+        for partition in self
+            .partitions
+            .iter()
+            .filter(|p| p.multiplicity == Multiplicity::Pinned)
+        {
+            let Some(slot) = partition.slot(partition.vcpu_on(pe)) else {
+                continue;
+            };
             switch_off(slot, pe);
         }
     }
@@ -203,11 +227,7 @@ fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool)
 }
 
 /// FFA_SECONDARY_EP_REGISTER: where the running partition's contexts on other PEs start.
-pub(crate) fn register_secondary_entry(
-    running: &Running<'_>,
-    booted: bool,
-    wide: bool,
-) -> Result<[u64; 8], FfaError> {
+pub(crate) fn register_secondary_entry(running: &Running<'_>, booted: bool, wide: bool) -> Result<[u64; 8], FfaError> {
     let partition = running.partition;
     let [_, x1, ..] = running.ctx.x;
     let entry = if wide { x1 } else { u64::from(abi::low(x1)) };

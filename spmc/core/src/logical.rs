@@ -38,7 +38,10 @@ pub(crate) fn ask<M: Machine>(machine: &mut M) -> Vec<Logical> {
     // Each answer that is followed by another has at least one descriptor.
     for _ in 0..MAX_LOGICAL {
         let mut registers: SmcRegisters = [0; 18];
-        abi::put(&mut registers, [PARTITION_INFO_GET_REGS, 0, 0, start | (tag << 16), 0, 0, 0, 0]);
+        abi::put(
+            &mut registers,
+            [PARTITION_INFO_GET_REGS, 0, 0, start | (tag << 16), 0, 0, 0, 0],
+        );
         machine.el3_call(&mut registers);
         let [x0, _, metadata, descriptors @ ..] = registers;
         let [last, current, new_tag, bytes] = [0, 16, 32, 48].map(|shift| (metadata >> shift) & 0xffff);
@@ -61,7 +64,9 @@ pub(crate) fn ask<M: Machine>(machine: &mut M) -> Vec<Logical> {
 
 #[expect(clippy::cast_possible_truncation, reason = "fields of 16 and 32 bits")]
 fn add(found: &mut Vec<Logical>, descriptor: &[u64]) {
-    let &[first, uuid_low, uuid_high, ..] = descriptor else { return };
+    let &[first, uuid_low, uuid_high, ..] = descriptor else {
+        return;
+    };
     let logical = Logical {
         id: EndpointId::new(first as u16),
         contexts: (first >> 16) as u16,

@@ -52,7 +52,10 @@ pub(crate) enum Held<'a> {
     /// Of a partition, or of the normal world as one endpoint.
     Own(TicketMutexGuard<'a, Option<Buffers>>),
     /// Of a VM: all of them, and its place.
-    Vm(TicketMutexGuard<'a, ArrayVec<(EndpointId, Buffers), MAX_VM_MAILBOXES>>, usize),
+    Vm(
+        TicketMutexGuard<'a, ArrayVec<(EndpointId, Buffers), MAX_VM_MAILBOXES>>,
+        usize,
+    ),
 }
 
 impl Held<'_> {
@@ -111,7 +114,12 @@ impl Spmc {
                 }
                 let tables = partition.tables.lock();
                 let world = partition_may_map(&tables, machine, &tx, &rx)?;
-                *mailbox = Some(Buffers { world, rx, tx, rx_full: false });
+                *mailbox = Some(Buffers {
+                    world,
+                    rx,
+                    tx,
+                    rx_full: false,
+                });
             }
         }
         Ok(success(0))
@@ -123,7 +131,12 @@ impl Spmc {
             return Err(FfaError::InvalidParameters);
         }
         let world = self.normal_world_may_map(&tx).and(self.normal_world_may_map(&rx))?;
-        Ok(Buffers { world, rx, tx, rx_full: false })
+        Ok(Buffers {
+            world,
+            rx,
+            tx,
+            rx_full: false,
+        })
     }
 
     /// Reads the endpoint RX/TX descriptor in the hypervisor's TX, each word once: the VM, its TX and its RX (FF-A 1.2, table
@@ -136,7 +149,11 @@ impl Spmc {
         if vm.is_secure() || vm == EndpointId::NWD {
             return Err(FfaError::InvalidParameters);
         }
-        Ok((vm, constituent(machine, buffers, tx)?, constituent(machine, buffers, rx)?))
+        Ok((
+            vm,
+            constituent(machine, buffers, tx)?,
+            constituent(machine, buffers, rx)?,
+        ))
     }
 
     /// FFA_RXTX_UNMAP; w1 bits 31:16 a VM, from its hypervisor.
@@ -145,13 +162,19 @@ impl Spmc {
     /// `InvalidParameters` when there is no pair, or an id that is not the caller's to give.
     pub(crate) fn unmap_buffers(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
-        let Route { source: id, destination: reserved } = Route::decode(w1);
+        let Route {
+            source: id,
+            destination: reserved,
+        } = Route::decode(w1);
         let normal_world = matches!(instance, Instance::NormalWorld);
         if reserved != EndpointId::NWD || (id != EndpointId::NWD && !normal_world) {
             return Err(FfaError::InvalidParameters);
         }
         if id == EndpointId::NWD {
-            self.mailbox(instance).lock().take().ok_or(FfaError::InvalidParameters)?;
+            self.mailbox(instance)
+                .lock()
+                .take()
+                .ok_or(FfaError::InvalidParameters)?;
         } else if !self.forget_vm_mailbox(id) {
             return Err(FfaError::InvalidParameters);
         }
@@ -184,7 +207,10 @@ impl Spmc {
     /// Changes the owner of an RX buffer, which must be the other one.
     fn hand_over_rx(&self, instance: Instance<'_>, registers: &[u64; 8], full: bool) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
-        let Route { source: reserved, destination: asked } = Route::decode(w1);
+        let Route {
+            source: reserved,
+            destination: asked,
+        } = Route::decode(w1);
         let id = match instance {
             Instance::NormalWorld if !asked.is_secure() => asked,
             Instance::Partition(partition) if asked == EndpointId::NWD => partition.endpoint(),
@@ -244,10 +270,20 @@ impl Spmc {
         if flags & COUNT_ONLY != 0 {
             return Ok(result);
         }
-        let size = if version < V1_1 { DESCRIPTOR_BYTES_1_0 } else { DESCRIPTOR_BYTES };
+        let size = if version < V1_1 {
+            DESCRIPTOR_BYTES_1_0
+        } else {
+            DESCRIPTOR_BYTES
+        };
         let mut mailbox = self.mailbox(instance).lock();
-        let buffers = mailbox.as_mut().filter(|buffers| !buffers.rx_full).ok_or(FfaError::Busy)?;
-        let bytes = count.checked_mul(size).filter(|bytes| *bytes <= buffers.rx.bytes()).ok_or(FfaError::NoMemory)?;
+        let buffers = mailbox
+            .as_mut()
+            .filter(|buffers| !buffers.rx_full)
+            .ok_or(FfaError::Busy)?;
+        let bytes = count
+            .checked_mul(size)
+            .filter(|bytes| *bytes <= buffers.rx.bytes())
+            .ok_or(FfaError::NoMemory)?;
         let mut to = buffers.rx.base();
         // As many as were counted: a partition may be stopped meanwhile, none can come.
         let mut written_count = 0_u64;
@@ -258,7 +294,9 @@ impl Spmc {
             }
             let length = usize::try_from(size).unwrap_or(0);
             let written = descriptor.get(..length).unwrap_or_default();
-            machine.copy_out(buffers.world, to, written).map_err(|_| FfaError::Aborted)?;
+            machine
+                .copy_out(buffers.world, to, written)
+                .map_err(|_| FfaError::Aborted)?;
             to = to.checked_add(size).ok_or(FfaError::NoMemory)?;
             written_count = written_count.saturating_add(1);
         }
@@ -289,11 +327,20 @@ impl Spmc {
 
     /// The normal world's buffers are in its own RAM: declared as such, and not given to a partition.
     fn normal_world_may_map(&self, range: &PageRange) -> Result<World, FfaError> {
-        let is_ram = self.declared.iter().any(|ram| ram.kind == MemoryKind::NsMemory && ram.range.contains_range(range));
-        let is_taken = self.partitions().iter().flat_map(|partition| partition.regions.iter()).any(|region| {
-            region.world == World::NonSecure && region.range.overlaps(range)
-        });
-        if is_ram && !is_taken { Ok(World::NonSecure) } else { Err(FfaError::Denied) }
+        let is_ram = self
+            .declared
+            .iter()
+            .any(|ram| ram.kind == MemoryKind::NsMemory && ram.range.contains_range(range));
+        let is_taken = self
+            .partitions()
+            .iter()
+            .flat_map(|partition| partition.regions.iter())
+            .any(|region| region.world == World::NonSecure && region.range.overlaps(range));
+        if is_ram && !is_taken {
+            Ok(World::NonSecure)
+        } else {
+            Err(FfaError::Denied)
+        }
     }
 }
 
@@ -310,8 +357,14 @@ fn words<M: Machine>(machine: &mut M, buffers: &Buffers, offset: u64) -> Result<
     if offset.saturating_add(16) > buffers.tx.bytes() {
         return Err(FfaError::InvalidParameters);
     }
-    let from = buffers.tx.base().checked_add(offset).ok_or(FfaError::InvalidParameters)?;
-    machine.copy_in(buffers.world, from, &mut bytes).map_err(|_| FfaError::Aborted)?;
+    let from = buffers
+        .tx
+        .base()
+        .checked_add(offset)
+        .ok_or(FfaError::InvalidParameters)?;
+    machine
+        .copy_in(buffers.world, from, &mut bytes)
+        .map_err(|_| FfaError::Aborted)?;
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);
@@ -360,7 +413,12 @@ fn partition_may_map<M: TableMemory>(
 /// The buffers that a partition's manifest asks for (`rx_tx-info`).
 #[must_use]
 pub(crate) fn from_manifest(rx: PageRange, tx: PageRange, world: World) -> Option<Buffers> {
-    (rx.pages() == tx.pages() && !rx.overlaps(&tx)).then_some(Buffers { world, rx, tx, rx_full: false })
+    (rx.pages() == tx.pages() && !rx.overlaps(&tx)).then_some(Buffers {
+        world,
+        rx,
+        tx,
+        rx_full: false,
+    })
 }
 
 /// FFA_MSG_WAIT: a partition that waits has read its RX, unless it says otherwise.

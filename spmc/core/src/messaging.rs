@@ -57,7 +57,9 @@ impl Spmc {
         machine: &mut M,
         form: Form,
     ) -> Action {
-        let Some(caller) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(caller) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let callee = match self.check_sender(caller, form, pe.chain.len() == pe.chain.capacity()) {
             Ok((route, registers)) => {
                 let mask = caller.ctx.mask_ns_interrupts;
@@ -94,7 +96,11 @@ impl Spmc {
             Form::Direct2 => MessagingMethod::DIRECT_REQ2_SEND,
             Form::Direct32 | Form::Direct64 => MessagingMethod::DIRECT_REQ_SEND,
         };
-        if caller.partition.messaging.contains(needed) { Ok((route, registers)) } else { Err(FfaError::Denied) }
+        if caller.partition.messaging.contains(needed) {
+            Ok((route, registers))
+        } else {
+            Err(FfaError::Denied)
+        }
     }
 
     /// Checks a request, takes the receiver's context and gives it the message. On an error nothing has changed.
@@ -127,7 +133,10 @@ impl Spmc {
             Ok(ctx) => ctx,
             Err(why) => return Err(unavailable(chain, receiver, why)),
         };
-        let model = Model::DirectRequest { requester: route.source, form };
+        let model = Model::DirectRequest {
+            requester: route.source,
+            form,
+        };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, mask_ns_interrupts);
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
         Ok(Running {
@@ -143,13 +152,17 @@ impl Spmc {
     /// FFA_MSG_SEND_DIRECT_RESP or RESP2 from the running context.
     #[inline(always)]
     pub(crate) fn response<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, form: Form) -> Action {
-        let Some(responder) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(responder) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let route = match check_response(responder, form) {
             Ok(route) => route,
             Err(_) => return self.framework_response(pe, machine, form),
         };
         machine.park(&mut responder.ctx);
-        let Some(mut caller) = pe.chain.pop() else { return self.response_to_normal_world(pe, route, form) };
+        let Some(mut caller) = pe.chain.pop() else {
+            return self.response_to_normal_world(pe, route, form);
+        };
         put_first_18(form, route, &responder.ctx.x, &mut caller.ctx.x);
         let responder = core::mem::replace(responder, caller);
         put_back(responder.slot, State::Waiting(responder.ctx));
@@ -162,7 +175,9 @@ impl Spmc {
     /// The end of a response when no partition waits for it. The responder was parked.
     #[inline(always)]
     fn response_to_normal_world<'s>(&'s self, pe: &mut Pe<'s>, route: Route, form: Form) -> Action {
-        let Some(responder) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(responder) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if route.destination.is_secure() && !route.destination.is_el3_logical() {
             // The partition that asked was stopped meanwhile; the normal world has seen its work to the end.
             let target = responder.target().encode();
@@ -231,11 +246,21 @@ pub(crate) fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unav
 pub(crate) fn check_response(running: &Running<'_>, form: Form) -> Result<Route, FfaError> {
     let [_, x1, x2, x3, ..] = running.ctx.x;
     let route = Route::decode(x1);
-    let Model::DirectRequest { requester, form: requested } = running.model else { return Err(FfaError::Denied) };
+    let Model::DirectRequest {
+        requester,
+        form: requested,
+    } = running.model
+    else {
+        return Err(FfaError::Denied);
+    };
     if (form == Form::Direct2) != (requested == Form::Direct2) {
         return Err(FfaError::Denied);
     }
-    let reserved = if form == Form::Direct2 { x2 | x3 } else { u64::from(low(x2)) };
+    let reserved = if form == Form::Direct2 {
+        x2 | x3
+    } else {
+        u64::from(low(x2))
+    };
     if reserved != 0 || route.source != running.partition.endpoint() || route.destination != requester {
         return Err(FfaError::InvalidParameters);
     }
@@ -250,7 +275,16 @@ fn put_message(form: Form, id: u64, route: Route, from: &SmcRegisters, to: &mut 
     match form {
         Form::Direct32 => abi::put(
             to,
-            [id, route.encode(), words(x2), words(x3), words(x4), words(x5), words(x6), words(x7)],
+            [
+                id,
+                route.encode(),
+                words(x2),
+                words(x3),
+                words(x4),
+                words(x5),
+                words(x6),
+                words(x7),
+            ],
         ),
         Form::Direct64 => abi::put(to, [id, route.encode(), words(x2), x3, x4, x5, x6, x7]),
         Form::Direct2 => {

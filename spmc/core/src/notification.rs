@@ -40,7 +40,11 @@ impl Senders {
     /// The world that `sender` belongs to.
     #[must_use]
     pub const fn of(sender: EndpointId) -> Self {
-        if sender.is_secure() { Self::Partitions } else { Self::Vms }
+        if sender.is_secure() {
+            Self::Partitions
+        } else {
+            Self::Vms
+        }
     }
 }
 
@@ -72,7 +76,9 @@ impl Bitmap {
     }
 
     fn pending(&self) -> u64 {
-        self.pending_vcpu.iter().fold(self.pending_global, |all, pending| all | pending)
+        self.pending_vcpu
+            .iter()
+            .fold(self.pending_global, |all, pending| all | pending)
     }
 
     /// Whether all of `bitmap` is bound to `sender`, globally or for vCPUs.
@@ -175,7 +181,12 @@ impl Notifications {
     /// The state of a receiver with `vcpus` contexts. Allocates: while booting only.
     #[must_use]
     pub fn new(vcpus: usize) -> Self {
-        Self { partitions: Bitmap::new(vcpus), vms: Bitmap::new(vcpus), framework: 0, framework_told: 0 }
+        Self {
+            partitions: Bitmap::new(vcpus),
+            vms: Bitmap::new(vcpus),
+            framework: 0,
+            framework_told: 0,
+        }
     }
 
     fn bitmap(&mut self, sender: EndpointId) -> &mut Bitmap {
@@ -258,7 +269,10 @@ impl Notifications {
     /// What is pending that the scheduler of the normal world was not told of.
     #[must_use]
     pub fn untold(&self) -> Untold {
-        let mut untold = Untold { global: self.framework & !self.framework_told != 0, vcpus: 0 };
+        let mut untold = Untold {
+            global: self.framework & !self.framework_told != 0,
+            vcpus: 0,
+        };
         for bitmap in [&self.partitions, &self.vms] {
             untold.global |= bitmap.pending_global & !bitmap.told_global != 0;
             for (vcpu, (pending, told)) in bitmap.pending_vcpu.iter().zip(&bitmap.told_vcpu).enumerate().take(64) {
@@ -309,7 +323,9 @@ impl Notifications {
             bitmap.pending() & !bitmap.bound == 0
                 && bitmap.pending_global & bitmap.per_vcpu == 0
                 && bitmap.told_global & !bitmap.pending_global == 0
-                && vcpus.into_iter().all(|(pending, told)| told & !pending == 0 && pending & !bitmap.per_vcpu == 0)
+                && vcpus
+                    .into_iter()
+                    .all(|(pending, told)| told & !pending == 0 && pending & !bitmap.per_vcpu == 0)
         })
     }
 }

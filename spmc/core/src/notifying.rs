@@ -66,12 +66,21 @@ impl VmRegistry {
             return Err(FfaError::NoMemory);
         }
         let notifications = self.free.pop().ok_or(FfaError::NoMemory)?;
-        self.vms.push(Vm { id, vcpus, notifications });
+        self.vms.push(Vm {
+            id,
+            vcpus,
+            notifications,
+        });
         Ok(())
     }
 
     fn destroy(&mut self, id: EndpointId) -> Result<(), FfaError> {
-        if self.find(id).ok_or(FfaError::InvalidParameters)?.notifications.is_pending() {
+        if self
+            .find(id)
+            .ok_or(FfaError::InvalidParameters)?
+            .notifications
+            .is_pending()
+        {
             return Err(FfaError::Denied);
         }
         self.remove(id);
@@ -80,7 +89,9 @@ impl VmRegistry {
 
     /// Forgets a VM, whatever is pending for it.
     fn remove(&mut self, id: EndpointId) {
-        let Some(place) = self.vms.iter().position(|vm| vm.id == id) else { return };
+        let Some(place) = self.vms.iter().position(|vm| vm.id == id) else {
+            return;
+        };
         let mut vm = self.vms.swap_remove(place);
         vm.notifications.clear();
         self.free.push(vm.notifications);
@@ -155,7 +166,10 @@ impl Spmc {
     /// `InvalidParameters` for ids or bits that cannot be, `Denied` when bits are (or are not) bound, or pending.
     pub(crate) fn bind(&self, instance: Instance<'_>, registers: &[u64; 8], bind: bool) -> Result<[u64; 8], FfaError> {
         let [_, w1, w2, w3, w4, ..] = *registers;
-        let Route { source: sender, destination: receiver } = Route::decode(w1);
+        let Route {
+            source: sender,
+            destination: receiver,
+        } = Route::decode(w1);
         let (flags, bitmap) = (low(w2), bitmap(w3, w4));
         let allowed_flags = if bind { PER_VCPU } else { 0 };
         if flags & !allowed_flags != 0 || bitmap == 0 || sender == receiver || !speaks_for(instance, receiver) {
@@ -189,7 +203,10 @@ impl Spmc {
         registers: &[u64; 8],
     ) -> Result<[u64; 8], FfaError> {
         let [_, w1, w2, w3, w4, ..] = *registers;
-        let Route { source: sender, destination: receiver } = Route::decode(w1);
+        let Route {
+            source: sender,
+            destination: receiver,
+        } = Route::decode(w1);
         let (flags, bitmap) = (low(w2), bitmap(w3, w4));
         let vcpu = usize::try_from(flags >> 16).map_err(|_| FfaError::InvalidParameters)?;
         let per_vcpu = flags & PER_VCPU != 0;
@@ -213,7 +230,10 @@ impl Spmc {
     /// `InvalidParameters` for ids, flags or vCPUs that cannot be.
     pub(crate) fn get(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
         let [_, w1, w2, ..] = *registers;
-        let Route { source: vcpu, destination: receiver } = Route::decode(w1);
+        let Route {
+            source: vcpu,
+            destination: receiver,
+        } = Route::decode(w1);
         let flags = low(w2);
         if flags & !(FROM_PARTITIONS | FROM_VMS | FROM_SPM | FROM_HYPERVISOR) != 0 || !speaks_for(instance, receiver) {
             return Err(FfaError::InvalidParameters);
@@ -226,7 +246,11 @@ impl Spmc {
             }
             Ok(notifications.take(vcpu, wants(FROM_PARTITIONS), wants(FROM_VMS), wants(FROM_SPM)))
         })?;
-        let Pending { partitions, vms, framework } = pending;
+        let Pending {
+            partitions,
+            vms,
+            framework,
+        } = pending;
         let half = |bitmap: u64| (u64::from(low(bitmap)), u64::from(low(bitmap >> 32)));
         let ((w2, w3), (w4, w5)) = (half(partitions), half(vms));
         Ok([abi::FFA_SUCCESS_32, 0, w2, w3, w4, w5, u64::from(low(framework)), 0])
@@ -249,7 +273,9 @@ impl Spmc {
     pub(crate) fn info_get(&self, wide: bool) -> Result<[u64; 8], FfaError> {
         let mut lists = Lists::new(if wide { 20 } else { 10 });
         for partition in self.partitions() {
-            let Some(notifications) = &partition.notifications else { continue };
+            let Some(notifications) = &partition.notifications else {
+                continue;
+            };
             if !partition.is_stopped() {
                 lists.add(partition.endpoint(), &mut notifications.lock());
             }
@@ -264,7 +290,11 @@ impl Spmc {
 fn vm_id(w1: u64) -> Result<EndpointId, FfaError> {
     let id = u16::try_from(low(w1)).map_err(|_| FfaError::InvalidParameters)?;
     let id = EndpointId::new(id);
-    if id.is_secure() { Err(FfaError::InvalidParameters) } else { Ok(id) }
+    if id.is_secure() {
+        Err(FfaError::InvalidParameters)
+    } else {
+        Ok(id)
+    }
 }
 
 /// Asks the normal world to run a receiver: now, or when this PE next goes there.
@@ -290,7 +320,13 @@ impl Lists {
     const VCPUS: usize = 3;
 
     fn new(room: usize) -> Self {
-        Self { ids: arrayvec::ArrayVec::new(), room, sizes: 0, count: 0, more: false }
+        Self {
+            ids: arrayvec::ArrayVec::new(),
+            room,
+            sizes: 0,
+            count: 0,
+            more: false,
+        }
     }
 
     fn add(&mut self, id: EndpointId, notifications: &mut Notifications) {
@@ -302,7 +338,11 @@ impl Lists {
             notifications.tell_global();
         }
         while vcpus != 0 {
-            let room = self.room.saturating_sub(self.ids.len()).saturating_sub(1).min(Self::VCPUS);
+            let room = self
+                .room
+                .saturating_sub(self.ids.len())
+                .saturating_sub(1)
+                .min(Self::VCPUS);
             let mut list: arrayvec::ArrayVec<u16, 3> = arrayvec::ArrayVec::new();
             while vcpus != 0 && list.len() < room {
                 let vcpu = vcpus.trailing_zeros();
@@ -339,7 +379,16 @@ impl Lists {
         }
         let id = if wide { abi::FFA_SUCCESS_64 } else { abi::FFA_SUCCESS_32 };
         let more = if self.more { MORE_PENDING } else { 0 };
-        let mut result = [id, 0, more | (u64::from(self.count) << 7) | (self.sizes << 12), 0, 0, 0, 0, 0];
+        let mut result = [
+            id,
+            0,
+            more | (u64::from(self.count) << 7) | (self.sizes << 12),
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
         let each = if wide { 4 } else { 2 };
         for (register, ids) in result.iter_mut().skip(3).zip(self.ids.chunks(each)) {
             for (place, id) in ids.iter().enumerate() {
@@ -358,7 +407,11 @@ pub(crate) fn for_partition(wanted: bool, vcpus: usize) -> Option<Box<TicketMute
 /// A VM is destroyed: it has no notifications any more, and none that it has bound.
 pub(crate) fn forget_vm(spmc: &Spmc, id: EndpointId) {
     spmc.vms.lock().remove(id);
-    for notifications in spmc.partitions().iter().filter_map(|partition| partition.notifications.as_ref()) {
+    for notifications in spmc
+        .partitions()
+        .iter()
+        .filter_map(|partition| partition.notifications.as_ref())
+    {
         notifications.lock().drop_sender(id);
     }
 }

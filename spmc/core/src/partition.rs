@@ -7,15 +7,15 @@ use spin::mutex::TicketMutex;
 use tantalum_stage2::Tables;
 
 use crate::{
-    abi::{Version, V1_2},
+    abi::{V1_2, Version},
     addr::{PageRange, World},
     console::{LogBudget, LogLine},
     context::Stage2Roots,
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
     mailbox::{Buffers, Mailbox},
+    manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
     notification::Notifications,
     notifying::for_partition,
-    manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
     vcpu::Slot,
 };
 
@@ -146,7 +146,10 @@ impl Partition {
     /// A partition that has not run yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let messaging = config.services.iter().fold(MessagingMethod::empty(), |all, s| all | s.messaging);
+        let messaging = config
+            .services
+            .iter()
+            .fold(MessagingMethod::empty(), |all, s| all | s.messaging);
         let slots = config.slots.into_boxed_slice();
         let log = slots.iter().map(|_| TicketMutex::new(LogLine::new())).collect();
         Self {
@@ -283,7 +286,9 @@ impl Partition {
     /// The region that holds an address of one of its IPA spaces.
     #[must_use]
     pub fn region_at(&self, world: World, address: u64) -> Option<&Region> {
-        self.regions.iter().find(|region| region.world == world && region.range.contains(crate::addr::PhysAddr::new(address)))
+        self.regions
+            .iter()
+            .find(|region| region.world == world && region.range.contains(crate::addr::PhysAddr::new(address)))
     }
 }
 

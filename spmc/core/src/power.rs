@@ -59,7 +59,16 @@ impl Spmc {
                     _ => return respond(pe, POWER_RESPONSE, PSCI_NOT_SUPPORTED),
                 };
                 let message = [x2, x3, x4, x5, x6, x7].map(low);
-                self.relay_next(pe, machine, Relay { message, status: PSCI_SUCCESS, next: 0, wanted })
+                self.relay_next(
+                    pe,
+                    machine,
+                    Relay {
+                        message,
+                        status: PSCI_SUCCESS,
+                        next: 0,
+                        wanted,
+                    },
+                )
             }
             _ => refuse(pe, FfaError::InvalidParameters),
         }
@@ -85,6 +94,21 @@ pub fn compatible(requested: u32) -> Option<Version> {
 }
 
 pub(crate) fn respond(pe: &mut Pe<'_>, kind: u64, value: u32) -> Action {
-    let route = Route { source: EndpointId::SPMC, destination: EndpointId::SPMD };
-    reply(pe, Ok([abi::FFA_MSG_SEND_DIRECT_RESP_32, route.encode(), kind, u64::from(value), 0, 0, 0, 0]))
+    let route = Route {
+        source: EndpointId::SPMC,
+        destination: EndpointId::SPMD,
+    };
+    reply(
+        pe,
+        Ok([
+            abi::FFA_MSG_SEND_DIRECT_RESP_32,
+            route.encode(),
+            kind,
+            u64::from(value),
+            0,
+            0,
+            0,
+            0,
+        ]),
+    )
 }

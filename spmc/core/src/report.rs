@@ -118,7 +118,10 @@ pub(crate) fn delivered<M: Machine>(
 #[cold]
 pub(crate) fn no_power_message<M: Machine>(machine: &mut M, partition: &Partition, what: &str) {
     if partition.may_report().is_some() {
-        machine.print(format_args!("spmc: \"{}\" ({}) {what}, while its PE's power changes\n", partition.name, partition.id));
+        machine.print(format_args!(
+            "spmc: \"{}\" ({}) {what}, while its PE's power changes\n",
+            partition.name, partition.id
+        ));
     }
 }
 
@@ -154,7 +157,10 @@ struct Explain<'s> {
 impl fmt::Display for Explain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self.cause {
-            Cause::Abort => writeln!(f, "  cause    it called FFA_ABORT: it gave up by itself, its own log says why"),
+            Cause::Abort => writeln!(
+                f,
+                "  cause    it called FFA_ABORT: it gave up by itself, its own log says why"
+            ),
             Cause::InitFailed { code } => writeln!(
                 f,
                 "  cause    its initialisation failed: FFA_ERROR with code {}{} ({:#x})",
@@ -166,8 +172,19 @@ impl fmt::Display for Explain<'_> {
                 f,
                 "  cause    SError, esr_el2 {esr:#x}: the bus refused an access, often one to a device that is not there"
             ),
-            Cause::Undeliverable { why: undeliverable, trap } => {
-                writeln!(f, "  what     {}", What { spmc: self.spmc, partition: self.partition, trap })?;
+            Cause::Undeliverable {
+                why: undeliverable,
+                trap,
+            } => {
+                writeln!(
+                    f,
+                    "  what     {}",
+                    What {
+                        spmc: self.spmc,
+                        partition: self.partition,
+                        trap
+                    }
+                )?;
                 writeln!(f, "  cause    {}", why(undeliverable))?;
                 writeln!(f, "  hint     {}", hint(undeliverable, trap))
             }
@@ -180,8 +197,12 @@ fn hint(undeliverable: Undeliverable, trap: Trap) -> &'static str {
         (_, Trap::SystemRegister(_)) => {
             "the register is not a secure partition's; read the ID registers before using a feature"
         }
-        (_, Trap::Undefined { class: 0x19 | 0x1d }) => "SVE and SME are the normal world's; partitions have FP and Advanced SIMD",
-        (Undeliverable::FaultInVector, _) => "VBAR_EL1 or the handler's stack pointer points to memory that is not mapped",
+        (_, Trap::Undefined { class: 0x19 | 0x1d }) => {
+            "SVE and SME are the normal world's; partitions have FP and Advanced SIMD"
+        }
+        (Undeliverable::FaultInVector, _) => {
+            "VBAR_EL1 or the handler's stack pointer points to memory that is not mapped"
+        }
         (_, Trap::Abort { abort, .. }) if abort.fetch => {
             "a jump to a wild address, or code in a region without the execute attribute"
         }
@@ -202,12 +223,21 @@ struct What<'s> {
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.trap {
-            Trap::Undefined { class } => write!(f, "an instruction that is not a partition's (exception class {:#04x})", u64::from(class)),
+            Trap::Undefined { class } => write!(
+                f,
+                "an instruction that is not a partition's (exception class {:#04x})",
+                u64::from(class)
+            ),
             Trap::SystemRegister(access) => {
                 let verb = if access.read { "read" } else { "write" };
                 write!(f, "{verb} of system register {}, not a partition's", access.register)
             }
-            Trap::Abort { abort, far, address, non_secure } => {
+            Trap::Abort {
+                abort,
+                far,
+                address,
+                non_secure,
+            } => {
                 let access = match (abort.fetch, abort.write) {
                     (true, _) => "instruction fetch from",
                     (false, true) => "write to",
@@ -219,7 +249,12 @@ impl fmt::Display for What<'_> {
                 }
                 let world = if non_secure { World::NonSecure } else { World::Secure };
                 let walk = if abort.on_walk { " on its own table walk" } else { "" };
-                let there = There { spmc: self.spmc, partition: self.partition, world, address };
+                let there = There {
+                    spmc: self.spmc,
+                    partition: self.partition,
+                    world,
+                    address,
+                };
                 write!(f, "{access} {world} {address:#x}{walk} (virtual {far:#x}): {there}")
             }
         }
@@ -246,13 +281,23 @@ impl fmt::Display for There<'_> {
         if self.world == World::Secure && self.spmc.memory.contains(address) {
             return f.write_str("memory of the SPMC");
         }
-        let others = self.spmc.partitions().iter().filter(|p| !core::ptr::eq(*p, self.partition));
+        let others = self
+            .spmc
+            .partitions()
+            .iter()
+            .filter(|p| !core::ptr::eq(*p, self.partition));
         for other in others {
             if let Some(region) = other.region_at(self.world, self.address) {
                 return write!(f, "\"{}\" of partition \"{}\"", region.name, other.name);
             }
         }
-        match self.spmc.declared.iter().find(|declared| declared.range.contains(address)).map(|d| d.kind) {
+        match self
+            .spmc
+            .declared
+            .iter()
+            .find(|declared| declared.range.contains(address))
+            .map(|d| d.kind)
+        {
             Some(MemoryKind::Memory) => f.write_str("secure memory that no partition owns"),
             Some(MemoryKind::NsMemory) => f.write_str("memory of the normal world, not shared with it"),
             Some(MemoryKind::DeviceMemory | MemoryKind::NsDeviceMemory) => {
@@ -279,7 +324,10 @@ impl fmt::Display for Letters {
 #[cold]
 pub(crate) fn booted<M: Machine>(spmc: &Spmc, machine: &mut M) {
     let ready = spmc.partitions().iter().filter(|p| p.health() == Health::Ready).count();
-    machine.print(format_args!("spmc: {ready} of {} partitions ready\n", spmc.partitions().len()));
+    machine.print(format_args!(
+        "spmc: {ready} of {} partitions ready\n",
+        spmc.partitions().len()
+    ));
     for partition in spmc.partitions() {
         let state = match partition.health() {
             Health::Ready => "ready",

@@ -45,7 +45,9 @@ impl Spmc {
 
     /// FFA_RUN from the running context: resumes a context that was preempted or yielded while it worked for the caller.
     pub(crate) fn run_from_partition<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(mut caller) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(mut caller) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let [_, w1, ..] = caller.ctx.x;
         let target = Target::decode(w1);
         let result = if target.endpoint == caller.partition.endpoint() || pe.chain.len() == pe.chain.capacity() {
@@ -92,9 +94,12 @@ impl Spmc {
                 abi::put(&mut ctx.x, [abi::FFA_RUN, target.encode(), 0, 0, 0, 0, 0, 0]);
                 (ctx, Model::Run)
             }
-            State::Suspended { mut ctx, model, why, resumer }
-                if resumer == caller || given_up_by == Some(resumer) =>
-            {
+            State::Suspended {
+                mut ctx,
+                model,
+                why,
+                resumer,
+            } if resumer == caller || given_up_by == Some(resumer) => {
                 if why == Suspension::Yielded {
                     abi::put(&mut ctx.x, crate::spmc::success(0));
                 }
@@ -132,15 +137,17 @@ impl Spmc {
         };
         let partition = self.find(resumer.endpoint)?;
         let gone = partition.is_stopped()
-            || partition.slot(resumer.vcpu).is_none_or(|slot| {
-                matches!(*slot.lock(), State::Waiting(_) | State::Off(_) | State::Stopped(_))
-            });
+            || partition
+                .slot(resumer.vcpu)
+                .is_none_or(|slot| matches!(*slot.lock(), State::Waiting(_) | State::Off(_) | State::Stopped(_)));
         gone.then_some(resumer)
     }
 
     /// FFA_MSG_WAIT: the running context has nothing more to do.
     pub(crate) fn message_wait<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(mut running) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let [_, _, flags, ..] = running.ctx.x;
         let result = if matches!(running.model, Model::DirectRequest { .. } | Model::Framework(_)) {
             Err(FfaError::Denied)
@@ -171,7 +178,9 @@ impl Spmc {
 
     /// FFA_YIELD: the running context gives its cycles back and wants to be resumed.
     pub(crate) fn yield_cycles<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(running) = pe.running.as_ref() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_ref() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         let [_, _, timeout_low, timeout_high, x4, x5, x6, x7, ..] = running.ctx.x;
         if running.model == Model::Init || is_for_firmware(running.model) {
             return answer(pe, Err(FfaError::Denied));
@@ -206,12 +215,22 @@ impl Spmc {
         why: Suspension,
         result: impl FnOnce(u64) -> [u64; 8],
     ) -> Action {
-        let Some(mut running) = pe.running.take() else { return refuse(pe, FfaError::Aborted) };
+        let Some(mut running) = pe.running.take() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         machine.park(&mut running.ctx);
         let registers = result(running.target().encode());
         let caller = pe.chain.pop();
         let resumer = caller.as_ref().map_or(Target::NORMAL_WORLD, Running::target);
-        put_back(running.slot, State::Suspended { ctx: running.ctx, model: running.model, why, resumer });
+        put_back(
+            running.slot,
+            State::Suspended {
+                ctx: running.ctx,
+                model: running.model,
+                why,
+                resumer,
+            },
+        );
         match caller {
             Some(mut caller) => {
                 abi::put(&mut caller.ctx.x, registers);

@@ -6,7 +6,9 @@ pub(crate) fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     for end in 1..items.len() {
         let mut at = end;
         while let Some(before) = at.checked_sub(1) {
-            let (Some(low), Some(high)) = (items.get(before), items.get(at)) else { break };
+            let (Some(low), Some(high)) = (items.get(before), items.get(at)) else {
+                break;
+            };
             if key(low) <= key(high) {
                 break;
             }

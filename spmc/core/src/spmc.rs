@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tantalum_stage2::IpaSize;
 
 use crate::{
-    abi::{self, Form, FfaError, FuncId, Function, SPMC_VERSION, Version},
+    abi::{self, FfaError, Form, FuncId, Function, SPMC_VERSION, Version},
     addr::PageRange,
     context::Context,
     discovery::Instance,
@@ -91,7 +91,10 @@ impl Running<'_> {
     /// How FF-A names it in w1.
     #[must_use]
     pub fn target(&self) -> abi::Target {
-        abi::Target { endpoint: self.partition.endpoint(), vcpu: self.vcpu }
+        abi::Target {
+            endpoint: self.partition.endpoint(),
+            vcpu: self.vcpu,
+        }
     }
 }
 
@@ -150,10 +153,20 @@ pub struct Spmc {
 impl Spmc {
     /// An SPMC with `partitions` in boot order, for the PEs `cpus` (affinities in ascending order).
     #[must_use]
-    pub fn new(cpus: Vec<Mpidr>, partitions: Vec<Partition>, memory: PageRange, declared: Vec<MemoryRange>, ipa_size: IpaSize) -> Self {
+    pub fn new(
+        cpus: Vec<Mpidr>,
+        partitions: Vec<Partition>,
+        memory: PageRange,
+        declared: Vec<MemoryRange>,
+        ipa_size: IpaSize,
+    ) -> Self {
         let vcpus = cpus.len().max(MIN_VM_VCPUS);
         let offset = |id: EndpointId| usize::from(id.as_u16() & 0x7fff);
-        let entries = partitions.iter().map(|p| offset(p.endpoint())).max().map_or(0, |highest| highest.saturating_add(1));
+        let entries = partitions
+            .iter()
+            .map(|p| offset(p.endpoint()))
+            .max()
+            .map_or(0, |highest| highest.saturating_add(1));
         let mut by_id: Box<[Option<u16>]> = alloc::vec![None; entries].into_boxed_slice();
         for (index, partition) in partitions.iter().enumerate() {
             if let Some(entry) = by_id.get_mut(offset(partition.endpoint())) {
@@ -251,7 +264,10 @@ impl Spmc {
 
     /// The partitions, by ascending id.
     pub(crate) fn partitions_by_id(&self) -> impl Iterator<Item = &Partition> {
-        self.by_id.iter().flatten().filter_map(|index| self.partitions.get(usize::from(*index)))
+        self.by_id
+            .iter()
+            .flatten()
+            .filter_map(|index| self.partitions.get(usize::from(*index)))
     }
 
     /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.
@@ -353,7 +369,9 @@ impl Spmc {
     /// An FF-A call or another SMC or HVC by the running context; its program counter is already past the instruction.
     #[inline(always)]
     pub(crate) fn partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if running.partition.is_stopped() {
             return self.leave_stopped(pe, machine);
         }
@@ -380,7 +398,9 @@ impl Spmc {
 
     #[inline(never)]
     fn other_partition_call<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, function: FuncId) -> Action {
-        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if function.minimum_ffa_version() > running.partition.version() {
             return answer(pe, Err(FfaError::NotSupported));
         }

@@ -107,7 +107,9 @@ impl Syndrome {
         let class = field(esr, 26, 6);
         match class {
             0x17 => Self::Smc,
-            0x16 => Self::Hvc { immediate: esr & 0xffff },
+            0x16 => Self::Hvc {
+                immediate: esr & 0xffff,
+            },
             0x01 => Self::Wait,
             0x18 => Self::SystemRegister(SystemRegisterAccess {
                 register: SystemRegister {

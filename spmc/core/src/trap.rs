@@ -46,7 +46,9 @@ impl Spmc {
         far: u64,
         hpfar: u64,
     ) -> Action {
-        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         if running.partition.is_stopped() {
             return self.leave_stopped(pe, machine);
         }
@@ -64,35 +66,27 @@ impl Spmc {
                 self.deliver(pe, machine, Exception::Undefined, Trap::SystemRegister(access))
             }
             Syndrome::Abort(abort) => self.abort(pe, machine, abort, far, hpfar),
-            Syndrome::Other { class } => {
-                self.deliver(pe, machine, Exception::Undefined, Trap::Undefined { class })
-            }
+            Syndrome::Other { class } => self.deliver(pe, machine, Exception::Undefined, Trap::Undefined { class }),
             Syndrome::Smc | Syndrome::Hvc { .. } => Action::Run,
         }
     }
 
-    fn abort<'s, M: Machine>(
-        &'s self,
-        pe: &mut Pe<'s>,
-        machine: &mut M,
-        abort: Abort,
-        far: u64,
-        hpfar: u64,
-    ) -> Action {
+    fn abort<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, abort: Abort, far: u64, hpfar: u64) -> Action {
         let (address, non_secure) = fault_ipa(hpfar, far);
-        let trap = Trap::Abort { abort, far, address, non_secure };
+        let trap = Trap::Abort {
+            abort,
+            far,
+            address,
+            non_secure,
+        };
         self.deliver(pe, machine, Exception::Abort(abort, far), trap)
     }
 
     /// Makes the running context take an exception at EL1, or stops its partition when it cannot.
-    fn deliver<'s, M: Machine>(
-        &'s self,
-        pe: &mut Pe<'s>,
-        machine: &mut M,
-        exception: Exception,
-        trap: Trap,
-    ) -> Action {
-        let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+    fn deliver<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, exception: Exception, trap: Trap) -> Action {
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
         machine.park(&mut running.ctx);
         let at = running.ctx.pc;
         match running.faults.deliver(&mut running.ctx, exception) {
@@ -133,7 +127,9 @@ fn skip_instruction(pe: &mut Pe<'_>) {
 
 /// An SMC or HVC that is not FF-A's: passed on to EL3 when the partition's manifest lets it, else unknown.
 pub(crate) fn other_call<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, id: u32) -> Action {
-    let Some(running) = pe.running.as_mut() else { return refuse(pe, FfaError::Aborted) };
+    let Some(running) = pe.running.as_mut() else {
+        return refuse(pe, FfaError::Aborted);
+    };
     let partition = running.partition;
     if partition.smc_whitelist_permissive || partition.smc_whitelist.contains(&id) {
         let mut registers = running.ctx.x.first_chunk().copied().unwrap_or([0; 18]);
@@ -178,7 +174,13 @@ fn write_register(x: &mut [u64; 31], rt: u8, value: u64) {
 }
 
 const fn register(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> SystemRegister {
-    SystemRegister { op0, op1, crn, crm, op2 }
+    SystemRegister {
+        op0,
+        op1,
+        crn,
+        crm,
+        op2,
+    }
 }
 const ACTLR_EL1: SystemRegister = register(3, 0, 1, 0, 1);
 const DC_ISW: SystemRegister = register(1, 0, 7, 6, 2);

@@ -41,7 +41,7 @@ impl MemoryType {
         )
     }
 
-    /// MemAttr[3:0].
+    /// `MemAttr[3:0]`.
     const fn bits(self) -> u64 {
         match self {
             Self::DeviceNGnRnE => 0b0000,
@@ -67,7 +67,7 @@ pub enum Shareability {
 }
 
 impl Shareability {
-    /// SH[1:0].
+    /// `SH[1:0]`.
     const fn bits(self) -> u64 {
         match self {
             Self::None => 0b00,
@@ -91,7 +91,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// S2AP[1:0].
+    /// `S2AP[1:0]`.
     const fn bits(self) -> u64 {
         match self {
             Self::None => 0b00,
@@ -119,7 +119,7 @@ pub enum Execute {
 }
 
 impl Execute {
-    /// XN[1:0].
+    /// `XN[1:0]`.
     const fn bits(self) -> u64 {
         match self {
             Self::Always => 0b00,

@@ -16,9 +16,7 @@ use crate::{
     mailbox::{Buffers, from_manifest},
     manifest::{
         Report, Severity, SpmcManifest,
-        partition::{
-            Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement,
-        },
+        partition::{Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement},
         system,
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
@@ -50,7 +48,14 @@ impl<'m> Builder<'m> {
         partitions: usize,
         ipa_size: IpaSize,
     ) -> Self {
-        Self { manifest, pes, budget, left: partitions, ipa_size, vmid: 0 }
+        Self {
+            manifest,
+            pes,
+            budget,
+            left: partitions,
+            ipa_size,
+            vmid: 0,
+        }
     }
 
     /// Sets one partition up, or says in `report` why it cannot be.
@@ -72,7 +77,11 @@ impl<'m> Builder<'m> {
         let share = self.budget.table_pages.checked_div(self.left).unwrap_or(0);
         self.left = self.left.saturating_sub(1);
         if needed > self.budget.heap_bytes {
-            return fail(report, Some("execution-ctx-count"), "the SPMC's memory is too small for so many contexts");
+            return fail(
+                report,
+                Some("execution-ctx-count"),
+                "the SPMC's memory is too small for so many contexts",
+            );
         }
         if self.vmid >= MAX_VMID {
             return fail(report, None, "expected at most 255 partitions");
@@ -82,7 +91,10 @@ impl<'m> Builder<'m> {
             Ok(tables) => tables,
             Err(message) => return fail(report, None, &message),
         };
-        let taken = tables.secure.table_count().saturating_add(tables.non_secure.table_count());
+        let taken = tables
+            .secure
+            .table_count()
+            .saturating_add(tables.non_secure.table_count());
         self.budget.table_pages = self.budget.table_pages.saturating_sub(taken);
         self.budget.heap_bytes = self.budget.heap_bytes.saturating_sub(needed);
         self.vmid = self.vmid.saturating_add(1);
@@ -96,12 +108,22 @@ impl<'m> Builder<'m> {
         let boot_info = boot_info(&accepted, machine, report);
         let context = |_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))));
         let vm = self.manifest.partitions.get(accepted.vm);
-        let system::Partition { id, name, memory, manifest, .. } = accepted;
+        let system::Partition {
+            id,
+            name,
+            memory,
+            manifest,
+            ..
+        } = accepted;
         Some(Partition::new(Config {
             id,
             name,
             services: manifest.services.clone(),
-            multiplicity: if migratable { Multiplicity::Migratable } else { Multiplicity::Pinned },
+            multiplicity: if migratable {
+                Multiplicity::Migratable
+            } else {
+                Multiplicity::Pinned
+            },
             ns_interrupts: manifest.ns_interrupts_action,
             notifications: manifest.notification_support,
             vm_availability: manifest.vm_availability,
@@ -136,7 +158,13 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
             let node = format!("/memory-regions/{}", region.name);
             let message = "missing: the SPMC does not choose addresses yet; expected base-address or \
                            load-address-relative-offset";
-            report.push(diagnostic(Severity::Error, &accepted.name, &node, Some("base-address"), message));
+            report.push(diagnostic(
+                Severity::Error,
+                &accepted.name,
+                &node,
+                Some("base-address"),
+                message,
+            ));
             return None;
         };
         regions.push(Region {
@@ -160,8 +188,15 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
 }
 
 fn attributes(region: &Region) -> Attributes {
-    let memory = if region.device { MemoryType::DeviceNGnRnE } else { MemoryType::NormalWriteBack };
-    let access = match (region.access.contains(Access::READ), region.access.contains(Access::WRITE)) {
+    let memory = if region.device {
+        MemoryType::DeviceNGnRnE
+    } else {
+        MemoryType::NormalWriteBack
+    };
+    let access = match (
+        region.access.contains(Access::READ),
+        region.access.contains(Access::WRITE),
+    ) {
         (true, true) => S2Access::ReadWrite,
         (true, false) => S2Access::ReadOnly,
         (false, true) => S2Access::WriteOnly,
@@ -210,7 +245,10 @@ fn tables<M: Machine>(
 ) -> Result<Stage2Tables, String> {
     const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
                              or regions closer to each other";
-    let mut memory = Share { memory: machine, left: share };
+    let mut memory = Share {
+        memory: machine,
+        left: share,
+    };
     // Never live before boot is over: there is nothing to invalidate.
     let mut memory = WithTlb::new(&mut memory, |_, _| ());
     let mut secure = Tables::new(&mut memory, size).map_err(|_| String::from(TOO_SMALL))?;
@@ -220,13 +258,20 @@ fn tables<M: Machine>(
     };
     // Largest first: regions within the partition's own memory replace what is there.
     for region in regions.iter().rev() {
-        let tables = if region.world == World::Secure { &mut secure } else { &mut non_secure };
+        let tables = if region.world == World::Secure {
+            &mut secure
+        } else {
+            &mut non_secure
+        };
         let result = map(tables, &mut memory, accepted, region);
         if let Err(error) = result {
             let message = match error {
                 tantalum_stage2::Error::OutOfTables => String::from(TOO_SMALL),
                 tantalum_stage2::Error::AlreadyMapped { .. } => {
-                    format!("region \"{}\" {}: overlaps another region of the partition", region.name, region.range)
+                    format!(
+                        "region \"{}\" {}: overlaps another region of the partition",
+                        region.name, region.range
+                    )
                 }
                 _ => format!("region \"{}\" {}: cannot be mapped", region.name, region.range),
             };
@@ -261,7 +306,10 @@ fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers>
     let region = |index: usize| {
         let region = accepted.manifest.memory_regions.get(index)?;
         let range = (*accepted.region_ranges.get(index)?)?;
-        region.access.contains(Access::READ | Access::WRITE).then_some((range, region.world))
+        region
+            .access
+            .contains(Access::READ | Access::WRITE)
+            .then_some((range, region.world))
     };
     let buffers = match (region(rx_tx.rx), region(rx_tx.tx)) {
         (Some((rx, world)), Some((tx, same))) if world == same => from_manifest(rx, tx, world),
@@ -269,24 +317,36 @@ fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers>
     };
     if buffers.is_none() {
         let message = "expected two regions of the same size and world, readable and writable: it has no buffers";
-        report.push(diagnostic(Severity::Warning, &accepted.name, "/rx_tx-info", None, message));
+        report.push(diagnostic(
+            Severity::Warning,
+            &accepted.name,
+            "/rx_tx-info",
+            None,
+            message,
+        ));
     }
     buffers
 }
 
 /// Writes the boot information (FF-A 1.1, "Boot information protocol") and returns the register and the address to pass.
-fn boot_info<M: Machine>(
-    accepted: &system::Partition,
-    machine: &mut M,
-    report: &mut Report,
-) -> Option<(u8, u64)> {
+fn boot_info<M: Machine>(accepted: &system::Partition, machine: &mut M, report: &mut Report) -> Option<(u8, u64)> {
     let manifest = &accepted.manifest;
     let register = manifest.gp_register_num?;
     let wanted = manifest.boot_info.is_none_or(|info| info.ffa_manifest);
     let mut warn = |message: &str| {
-        report.push(diagnostic(Severity::Warning, &accepted.name, "/", Some("gp-register-num"), message));
+        report.push(diagnostic(
+            Severity::Warning,
+            &accepted.name,
+            "/",
+            Some("gp-register-num"),
+            message,
+        ));
     };
-    let Some(room) = accepted.package.boot_info.filter(|room| wanted && room.bytes >= BLOB_BYTES) else {
+    let Some(room) = accepted
+        .package
+        .boot_info
+        .filter(|room| wanted && room.bytes >= BLOB_BYTES)
+    else {
         if wanted {
             warn("the package has no room for boot information: it is not passed");
         }
@@ -317,7 +377,16 @@ fn boot_info_blob(fdt: u64, bytes: u64) -> [u8; 64] {
     let [low, high] = [fdt, fdt >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
     let words = [
         // signature, version, bytes of the blob, bytes of a descriptor, descriptors, offset of the first, reserved
-        [SIGNATURE, VERSION_1_1, HEADER_BYTES + DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, 1, HEADER_BYTES, 0, 0],
+        [
+            SIGNATURE,
+            VERSION_1_1,
+            HEADER_BYTES + DESCRIPTOR_BYTES,
+            DESCRIPTOR_BYTES,
+            1,
+            HEADER_BYTES,
+            0,
+            0,
+        ],
         // name[16] empty, type 0 (standard, FDT), flags 0 (name is a string, contents are an address), size, contents
         [0, 0, 0, 0, 0, size, low, high],
     ];
@@ -333,7 +402,13 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
     let manifest = &accepted.manifest;
     let mut warn = |asked: bool, node: &str, property: &str, message: &str| {
         if asked {
-            report.push(diagnostic(Severity::Warning, &accepted.name, node, Some(property), message));
+            report.push(diagnostic(
+                Severity::Warning,
+                &accepted.name,
+                node,
+                Some(property),
+                message,
+            ));
         }
     };
     const NOT_YET: &str = "is not supported yet and has no effect";
@@ -356,8 +431,18 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
         "has no effect: only partitions with a context for each CPU get them",
     );
     warn(manifest.lifecycle_support, "/", "lifecycle-support", NOT_YET);
-    warn(manifest.live_activation_support, "/", "live-activation-support", NOT_YET);
-    warn(manifest.boot_info.is_some_and(|info| info.hob_list), "/boot-info", "hob_list", NOT_YET);
+    warn(
+        manifest.live_activation_support,
+        "/",
+        "live-activation-support",
+        NOT_YET,
+    );
+    warn(
+        manifest.boot_info.is_some_and(|info| info.hob_list),
+        "/boot-info",
+        "hob_list",
+        NOT_YET,
+    );
     warn_of_regions(manifest, &mut warn);
 }
 
@@ -366,10 +451,20 @@ fn warn_of_regions(manifest: &PartitionManifest, warn: &mut impl FnMut(bool, &st
     for region in &manifest.device_regions {
         let node = format!("/device-regions/{}", region.name);
         warn(!region.interrupts.is_empty(), &node, "interrupts", NOT_YET);
-        warn(region.dma.is_some(), &node, "stream-ids", "no SMMU is programmed: the device's own accesses are not checked");
+        warn(
+            region.dma.is_some(),
+            &node,
+            "stream-ids",
+            "no SMMU is programmed: the device's own accesses are not checked",
+        );
     }
     for region in &manifest.memory_regions {
         let node = format!("/memory-regions/{}", region.name);
-        warn(region.dma.is_some(), &node, "stream-ids", "no SMMU is programmed: the region is not open to devices");
+        warn(
+            region.dma.is_some(),
+            &node,
+            "stream-ids",
+            "no SMMU is programmed: the region is not open to devices",
+        );
     }
 }

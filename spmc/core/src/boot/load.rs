@@ -64,10 +64,20 @@ fn candidate<M: Machine>(
     let partition = PartitionManifest::parse(&entry.name, &blob, report)?;
     if partition.exception_level == ExceptionLevel::SEl0 {
         let message = "S-EL0 partitions are not supported yet: expected 2 (S-EL1)";
-        report.push(diagnostic(Severity::Error, &entry.name, "/", Some("exception-level"), message));
+        report.push(diagnostic(
+            Severity::Error,
+            &entry.name,
+            "/",
+            Some("exception-level"),
+            message,
+        ));
         return None;
     }
-    Some(Candidate { vm, package, manifest: partition })
+    Some(Candidate {
+        vm,
+        package,
+        manifest: partition,
+    })
 }
 
 /// The partition's memory, if it may be looked at: secure RAM that the manifest declares, and not the SPMC's.
@@ -84,7 +94,10 @@ fn usable_memory(
     };
     let memory = entry.memory;
     if memory.overlaps(&config.spmc_memory) {
-        return refuse(Some("load_address"), &format!("{memory}: overlaps the SPMC's own memory {}", config.spmc_memory));
+        return refuse(
+            Some("load_address"),
+            &format!("{memory}: overlaps the SPMC's own memory {}", config.spmc_memory),
+        );
     }
     let mut secure = manifest.memory.iter().filter(|range| range.kind == MemoryKind::Memory);
     if !secure.any(|range| range.range.contains_range(&memory)) {
@@ -105,11 +118,20 @@ fn copy<M: Machine>(
     report: &mut Report,
 ) -> Option<()> {
     let from = memory.base().checked_add(offset)?;
-    if machine.copy_in(World::Secure, PhysAddr::new(from.as_u64()), into).is_ok() {
+    if machine
+        .copy_in(World::Secure, PhysAddr::new(from.as_u64()), into)
+        .is_ok()
+    {
         return Some(());
     }
     let node = format!("/hypervisor/vm{}", entry.number);
     let message = format!("{memory}: the memory cannot be read; expected RAM that the package was loaded to");
-    report.push(diagnostic(Severity::Error, &entry.name, &node, Some("load_address"), &message));
+    report.push(diagnostic(
+        Severity::Error,
+        &entry.name,
+        &node,
+        Some("load_address"),
+        &message,
+    ));
     None
 }

@@ -53,7 +53,10 @@ impl fmt::Display for BootError {
         match self {
             Self::Manifest => f.write_str("the SPMC manifest cannot be used; see the errors above"),
             Self::BootCpuUnknown(mpidr) => {
-                write!(f, "the SPMC manifest has no cpu node for the boot CPU, whose MPIDR is {mpidr:#x}")
+                write!(
+                    f,
+                    "the SPMC manifest has no cpu node for the boot CPU, whose MPIDR is {mpidr:#x}"
+                )
             }
             Self::OutOfMemory => f.write_str("the SPMC's memory is too small for the PEs that the manifest names"),
         }
@@ -78,13 +81,18 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
     let candidates = load::candidates(&manifest, config, budget.heap_bytes, machine, report);
     let ipa_size = ipa_size(&manifest);
     let accepted = {
-        let own = system::Reserved { range: config.spmc_memory, owner: "the SPMC" };
+        let own = system::Reserved {
+            range: config.spmc_memory,
+            owner: "the SPMC",
+        };
         let reserved: Vec<_> = core::iter::once(own).chain(config.devices.iter().copied()).collect();
         system::check(&manifest, candidates, &reserved, report)
     };
     let mut builder = build::Builder::new(&manifest, cpus.len(), budget, accepted.len(), ipa_size);
-    let partitions: Vec<Partition> =
-        accepted.into_iter().filter_map(|accepted| builder.build(accepted, machine, report)).collect();
+    let partitions: Vec<Partition> = accepted
+        .into_iter()
+        .filter_map(|accepted| builder.build(accepted, machine, report))
+        .collect();
     let logical = crate::logical::ask(machine);
     Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size).with_logical_partitions(logical))
 }
@@ -102,8 +110,13 @@ struct Budget {
 impl Budget {
     fn new(config: &BootConfig<'_>, pes: usize) -> Result<Self, BootError> {
         let for_pes = pes.checked_mul(config.pages_a_pe);
-        let rest = for_pes.and_then(|pages| config.free_pages.checked_sub(pages)).ok_or(BootError::OutOfMemory)?;
-        Ok(Self { heap_bytes: (rest / 3).saturating_mul(PAGE_BYTES), table_pages: rest / 2 })
+        let rest = for_pes
+            .and_then(|pages| config.free_pages.checked_sub(pages))
+            .ok_or(BootError::OutOfMemory)?;
+        Ok(Self {
+            heap_bytes: (rest / 3).saturating_mul(PAGE_BYTES),
+            table_pages: rest / 2,
+        })
     }
 }
 
@@ -115,13 +128,26 @@ fn cpus(manifest: &SpmcManifest, config: &BootConfig<'_>) -> Result<Vec<Mpidr>, 
     let mut cpus = manifest.cpus.clone();
     sort_by_key(&mut cpus, |cpu| *cpu);
     let boot = Mpidr::from_register(config.boot_mpidr);
-    if cpus.contains(&boot) { Ok(cpus) } else { Err(BootError::BootCpuUnknown(boot.as_u64())) }
+    if cpus.contains(&boot) {
+        Ok(cpus)
+    } else {
+        Err(BootError::BootCpuUnknown(boot.as_u64()))
+    }
 }
 
 /// The smallest IPA space that has room for all declared memory.
 fn ipa_size(manifest: &SpmcManifest) -> IpaSize {
-    let top = manifest.memory.iter().map(|memory| memory.range.last().as_u64()).max().unwrap_or(0);
-    if top < IpaSize::Bits39.limit().0 { IpaSize::Bits39 } else { IpaSize::Bits48 }
+    let top = manifest
+        .memory
+        .iter()
+        .map(|memory| memory.range.last().as_u64())
+        .max()
+        .unwrap_or(0);
+    if top < IpaSize::Bits39.limit().0 {
+        IpaSize::Bits39
+    } else {
+        IpaSize::Bits48
+    }
 }
 
 fn print<M: Machine>(machine: &mut M, report: &Report) {

@@ -131,7 +131,11 @@ pub fn boot(folder: &Path, report: &mut Report) -> Option<(SpmcManifest, Vec<Par
     for (index, vm) in spmc.partitions.iter().enumerate() {
         let source = folder.join(&vm.name).with_extension("dts");
         let blob = compile(&source);
-        let version = if fs::read_to_string(&source).unwrap().contains("// package: 1") { 1 } else { 2 };
+        let version = if fs::read_to_string(&source).unwrap().contains("// package: 1") {
+            1
+        } else {
+            2
+        };
         if let Some(manifest) = PartitionManifest::parse(&vm.name, &blob, report) {
             candidates.push(Candidate {
                 vm: index,

@@ -370,7 +370,10 @@ fn at_many_addresses_is_survived() {
 #[test]
 fn that_the_handler_gets_out_of_is_survived_any_number_of_times() {
     // One address or one undefined instruction is tried again and again, and skipped.
-    for exit in [fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000), synchronous(0x07 << 26 | IL)] {
+    for exit in [
+        fault(DATA_ABORT | TRANSLATION, 0x1000, 0x1000),
+        synchronous(0x07 << 26 | IL),
+    ] {
         let (spmc, machine) = three();
         let mut system = System::booted(&spmc, machine);
         running(&mut system);

@@ -52,7 +52,10 @@ fn subscribers_with_pinned_contexts_are_told_in_boot_order() {
     for (x2, x3) in [(PSCI, CPU_SUSPEND), (WARM_BOOT, 0), (PSCI, CPU_OFF)] {
         system.nwd(1, &from_spmd(x2, x3));
         for partition in [A, D] {
-            assert_eq!((system.owner(1), system.regs(1)), (runs(partition, 1), relayed(partition, x2, x3)));
+            assert_eq!(
+                (system.owner(1), system.regs(1)),
+                (runs(partition, 1), relayed(partition, x2, x3))
+            );
             system.smc(1, &agreed(partition, 0));
         }
         assert_eq!((system.owner(1), system.regs(1)), (NWD, to_spmd(0)));
@@ -116,7 +119,10 @@ fn fault_does_not_keep_the_pe() {
     let mut system = System::booted(&spmc, machine);
     system.nwd(1, &from_spmd(PSCI, CPU_OFF));
     system.smc(1, &[ABORT]);
-    assert_eq!((system.owner(1), system.regs(1)), (runs(D, 1), relayed(D, PSCI, CPU_OFF)));
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (runs(D, 1), relayed(D, PSCI, CPU_OFF))
+    );
     system.smc(1, &[ABORT]);
     assert_eq!((system.owner(1), system.regs(1)), (NWD, to_spmd(0)));
 }
@@ -137,7 +143,10 @@ fn is_not_interrupted_and_waits_for_nothing_but_the_answer() {
     system.exit(1, NS_INTERRUPT);
     assert_eq!(system.owner(1), runs(C, 1));
     system.smc(1, &[YIELD]);
-    assert_eq!((system.owner(1), system.regs(1)[..2].to_vec()), (runs(A, 1), vec![YIELD, target(C, 1)]));
+    assert_eq!(
+        (system.owner(1), system.regs(1)[..2].to_vec()),
+        (runs(A, 1), vec![YIELD, target(C, 1)])
+    );
     system.smc(1, &[RUN, target(C, 1)]);
     system.smc(1, &[ABORT]);
     assert_eq!((system.owner(1), system.regs(1)), (runs(A, 1), error(ABORTED)));
@@ -154,7 +163,12 @@ fn context_that_is_busy_is_passed_over() {
     system.exit(1, NS_INTERRUPT);
     system.nwd(1, &from_spmd(PSCI, CPU_OFF));
     assert_eq!(system.owner(1), runs(D, 1));
-    assert!(system.machine.take_console().contains("\"a\" (0x8001) is busy and is not told"));
+    assert!(
+        system
+            .machine
+            .take_console()
+            .contains("\"a\" (0x8001) is busy and is not told")
+    );
     system.smc(1, &agreed(D, 0));
     assert_eq!((system.owner(1), system.regs(1)), (NWD, to_spmd(0)));
 }
@@ -178,7 +192,9 @@ fn each_pe_has_a_message_of_its_own() {
 fn subscribers() -> (tantalum_core::spmc::Spmc, tantalum_core::machine::fake::FakeMachine) {
     Builder::new(2)
         .partition_with("a", |a| a.vm_availability(VmAvailability::CREATED))
-        .partition_with("b", |b| b.indirect().vm_availability(VmAvailability::DESTROYED).migratable())
+        .partition_with("b", |b| {
+            b.indirect().vm_availability(VmAvailability::DESTROYED).migratable()
+        })
         .partition_with("c", |c| c.vm_availability(VmAvailability::all()))
         .build()
 }
@@ -194,9 +210,15 @@ fn messages_about_vms_reach_subscribers_and_are_acknowledged() {
     for (to, message) in [(A, CREATED), (B, DESTROYED), (C, CREATED), (C, DESTROYED)] {
         for status in [0, 0xffff_fff9] {
             system.nwd(0, &vm_message(to, message, 5));
-            assert_eq!((system.owner(0), system.regs(0)), (runs(to, 0), vm_message(to, message, 5)));
+            assert_eq!(
+                (system.owner(0), system.regs(0)),
+                (runs(to, 0), vm_message(to, message, 5))
+            );
             system.smc(0, &[RESP, route(to, 0), message + 1, status]);
-            assert_eq!((system.owner(0), system.regs(0)), (NWD, [RESP, route(to, 0), message + 1, status, 0, 0, 0, 0]));
+            assert_eq!(
+                (system.owner(0), system.regs(0)),
+                (NWD, [RESP, route(to, 0), message + 1, status, 0, 0, 0, 0])
+            );
         }
     }
 }
@@ -208,7 +230,10 @@ fn properties_say_who_wants_them() {
     system.nwd(0, &[PARTITION_INFO_GET_REGS]);
     let of_nwd = system.all(0);
     let bits = |registers: &[u64], n: usize| registers[3 + 3 * n] >> 32 & 0b1100_0000;
-    assert_eq!([bits(&of_nwd, 0), bits(&of_nwd, 1), bits(&of_nwd, 2)], [1 << 6, 1 << 7, 3 << 6]);
+    assert_eq!(
+        [bits(&of_nwd, 0), bits(&of_nwd, 1), bits(&of_nwd, 2)],
+        [1 << 6, 1 << 7, 3 << 6]
+    );
     system.ask(0, A);
     system.smc(0, &[PARTITION_INFO_GET_REGS]);
     assert_eq!(bits(&system.all(0), 2), 0, "partitions have none to send");
@@ -223,7 +248,15 @@ fn messages_about_vms_are_checked() {
     for vm in [0, 0x8001, 0xffff, 0x1_0005] {
         system.nwd_fails(0, &vm_message(C, CREATED, vm), INVALID_PARAMETERS);
     }
-    for message in [PSCI, WARM_BOOT, POWER_RESPONSE, CREATED + 1, DESTROYED + 1, 0x8000_0008, 0x8000_0104] {
+    for message in [
+        PSCI,
+        WARM_BOOT,
+        POWER_RESPONSE,
+        CREATED + 1,
+        DESTROYED + 1,
+        0x8000_0008,
+        0x8000_0104,
+    ] {
         system.nwd_fails(0, &vm_message(C, message, 5), INVALID_PARAMETERS);
     }
     for to in [SPMC, SPMD, 0x8009, 5] {
@@ -272,7 +305,10 @@ fn message_about_a_vm_is_preempted_and_resumed_like_any_request() {
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &vm_message(B, DESTROYED, 5));
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.nwd(1, &[RUN, target(B, 0)]);
     assert_eq!(system.owner(1), runs(B, 0));
     system.smc(1, &[YIELD]);

@@ -48,7 +48,18 @@ fn with_normal_world<'s>(spmc: &'s Spmc, machine: FakeMachine) -> System<'s> {
 
 /// A message of FF-A 1.2: header with `change`s of its words, and payload.
 fn message(from: u64, to: u64, payload: &[u8], changes: &[(usize, u32)]) -> Vec<u8> {
-    let mut words = [0, 0, 40, u32::try_from(route(from, to)).expect("32 bits"), 0, 0, 0, 0, 0, 0];
+    let mut words = [
+        0,
+        0,
+        40,
+        u32::try_from(route(from, to)).expect("32 bits"),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
     words[4] = u32::try_from(payload.len()).expect("short");
     for &(place, word) in changes {
         words[place] = word;
@@ -60,7 +71,12 @@ fn message(from: u64, to: u64, payload: &[u8], changes: &[(usize, u32)]) -> Vec<
 
 /// A message of FF-A 1.1.
 fn message_1_1(from: u64, to: u64, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = message(from, to, &[], &[(2, 20), (4, u32::try_from(payload.len()).expect("short"))]);
+    let mut bytes = message(
+        from,
+        to,
+        &[],
+        &[(2, 20), (4, u32::try_from(payload.len()).expect("short"))],
+    );
     bytes.truncate(20);
     bytes.extend_from_slice(payload);
     bytes
@@ -72,12 +88,20 @@ fn buffers(partition: u64) -> (PhysAddr, PhysAddr) {
 }
 
 fn write(system: &mut System<'_>, world: World, at: u64, bytes: &[u8]) {
-    system.machine.memory.write(world, PhysAddr::new(at), bytes).expect("memory");
+    system
+        .machine
+        .memory
+        .write(world, PhysAddr::new(at), bytes)
+        .expect("memory");
 }
 
 fn read(system: &mut System<'_>, world: World, at: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    system.machine.memory.read(world, PhysAddr::new(at), &mut bytes).expect("memory");
+    system
+        .machine
+        .memory
+        .read(world, PhysAddr::new(at), &mut bytes)
+        .expect("memory");
     bytes
 }
 
@@ -122,7 +146,11 @@ fn between_partitions() {
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), success(0)));
     assert_eq!(rx(&mut system, B), padded(sent.clone()));
     let (_, tx) = buffers(A);
-    assert_eq!(read(&mut system, World::Secure, tx.as_u64(), sent.len()), sent, "TX is the sender's");
+    assert_eq!(
+        read(&mut system, World::Secure, tx.as_u64(), sent.len()),
+        sent,
+        "TX is the sender's"
+    );
     assert_eq!(system.machine.schedule_receiver_raised, 1);
     // It has not been released.
     system.smc_fails(0, &[MSG_SEND2], BUSY);
@@ -163,7 +191,10 @@ fn delayed_schedule_receiver_interrupt() {
     put_tx(&mut system, A, &message(A, B, b"1", &[]));
     system.ask(0, A);
     system.smc(0, &[MSG_SEND2, 0, DELAY]);
-    assert_eq!((system.regs(0), system.machine.schedule_receiver_raised), (success(0), 0));
+    assert_eq!(
+        (system.regs(0), system.machine.schedule_receiver_raised),
+        (success(0), 0)
+    );
     system.respond(0, A, 0);
     assert_eq!(system.machine.schedule_receiver_raised, 1);
     system.nwd(0, &[INFO_GET]);
@@ -346,7 +377,10 @@ fn normal_world_is_told_when_it_has_a_bitmap() {
     system.ask(0, A);
     put_tx(&mut system, A, &message(A, 0, b"back", &[]));
     system.smc(0, &[MSG_SEND2]);
-    assert_eq!((system.regs(0), system.machine.schedule_receiver_raised), (success(0), 1));
+    assert_eq!(
+        (system.regs(0), system.machine.schedule_receiver_raised),
+        (success(0), 1)
+    );
     system.respond(0, A, 0);
     system.nwd(0, &[NOTIFICATION_GET, 0, 4]);
     assert_eq!(system.regs(0), [SUCCESS, 0, 0, 0, 0, 0, 1, 0]);

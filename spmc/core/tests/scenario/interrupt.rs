@@ -83,7 +83,10 @@ fn caller_that_never_comes_back_keeps_nobody_from_the_callee() {
     system.nwd(0, &[RUN, target(B, 0)]);
     assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), request(A, B)));
     system.smc(0, &response(B, A));
-    assert_eq!((system.owner(0), system.regs(0)), (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0]));
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [MSG_WAIT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
     system.ask(0, B);
     system.respond(0, B, 0);
 }

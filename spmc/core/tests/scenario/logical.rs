@@ -50,7 +50,12 @@ fn ids(spmc: &Spmc, machine: FakeMachine) -> Vec<u64> {
         assert_eq!(registers[0], SUCCESS_64);
         let (current, last) = (registers[2] >> 16 & 0xffff, registers[2] & 0xffff);
         let count = usize::try_from(current + 1).expect("few") - all.len();
-        all.extend(registers[3..].chunks(3).take(count).map(|descriptor| descriptor[0] & 0xffff));
+        all.extend(
+            registers[3..]
+                .chunks(3)
+                .take(count)
+                .map(|descriptor| descriptor[0] & 0xffff),
+        );
         if current == last {
             assert!(all.is_sorted(), "{all:x?}");
             return all.into_iter().filter(|id| *id >= FIRST).collect();
@@ -61,11 +66,10 @@ fn ids(spmc: &Spmc, machine: FakeMachine) -> Vec<u64> {
 #[test]
 fn are_listed_whatever_the_size_of_their_descriptors() {
     assert_eq!(listed(&[answer(3, 1, 1, &[FIRST + 1, FIRST])]), [FIRST, FIRST + 1]);
-    assert_eq!(listed(&[answer(6, 1, 2, &[FIRST, FIRST + 1]), answer(6, 2, 2, &[FIRST + 2])]), [
-        FIRST,
-        FIRST + 1,
-        FIRST + 2
-    ]);
+    assert_eq!(
+        listed(&[answer(6, 1, 2, &[FIRST, FIRST + 1]), answer(6, 2, 2, &[FIRST + 2])]),
+        [FIRST, FIRST + 1, FIRST + 2]
+    );
     assert_eq!(listed(&[answer(15, 0, 0, &[FIRST])]), [FIRST]);
 }
 
@@ -87,7 +91,10 @@ fn answers_that_cannot_be_are_dropped() {
     assert_eq!(listed(&[odd]), []);
     assert_eq!(listed(&[answer(16, 0, 0, &[])]), []);
     assert_eq!(listed(&[answer(3, 1, 0, &[FIRST])]), []);
-    assert_eq!(listed(&[answer(3, 0, 1, &[FIRST]), answer(3, 0, 1, &[FIRST + 1])]), [FIRST]);
+    assert_eq!(
+        listed(&[answer(3, 0, 1, &[FIRST]), answer(3, 0, 1, &[FIRST + 1])]),
+        [FIRST]
+    );
     assert_eq!(listed(&[answer(3, 4, 4, &[A, 0, 0xffff, 0xffbf, FIRST])]), [FIRST]);
     assert_eq!(listed(&[answer(3, 1, 1, &[FIRST, FIRST])]), [FIRST]);
 }
@@ -115,7 +122,10 @@ fn both_worlds_see_what_they_may_use() {
     let bytes = *Builder::uuid(0xffc0).as_bytes();
     let half = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     system.smc(0, &[PARTITION_INFO_GET_REGS, half(0), half(8)]);
-    assert_eq!(system.all(0)[2..6], [24 << 48, (1 << 10 | 1 << 8 | 1 << 1) << 32 | 1 << 16 | FIRST, 0, 0]);
+    assert_eq!(
+        system.all(0)[2..6],
+        [24 << 48, (1 << 10 | 1 << 8 | 1 << 1) << 32 | 1 << 16 | FIRST, 0, 0]
+    );
 }
 
 #[test]

@@ -273,7 +273,9 @@ fn too_few_tables_leave_partitions_out_and_leak_none() {
         assert_eq!(spmc.partitions().len() == 3, budget == needed);
         if budget < needed {
             assert!(
-                machine.console.contains("its translation tables take more than its share"),
+                machine
+                    .console
+                    .contains("its translation tables take more than its share"),
                 "{}",
                 machine.console
             );
@@ -290,7 +292,10 @@ fn too_little_memory_leaves_partitions_out() {
     for pages in 4..100 {
         let mut machine = packages.clone();
         let spmc = start(&mut machine, 0, pages).expect("it starts");
-        assert!(machine.tables.live() <= (pages - 4) / 2, "tables stay within the partitions' share");
+        assert!(
+            machine.tables.live() <= (pages - 4) / 2,
+            "tables stay within the partitions' share"
+        );
         let all = spmc.partitions().len() == 3;
         assert!(
             all || machine.console.contains("error: partition"),
