@@ -128,6 +128,16 @@ const fn low_half(register: u64) -> u16 {
     register as u16
 }
 
+/// The FF-A version that a caller needs for a call. FFA_CONSOLE_LOG is one of FF-A 1.2; partitions of 1.1 that were written
+/// for other SPMCs use it, so it is there for them too.
+#[must_use]
+pub fn introduced(function: FuncId) -> Version {
+    match function {
+        FuncId::ConsoleLog32 | FuncId::ConsoleLog64 => V1_1,
+        _ => function.minimum_ffa_version(),
+    }
+}
+
 /// Source and destination of a message (w1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {

@@ -61,7 +61,7 @@ impl Spmc {
         }
         let version = self.version_of(instance);
         let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
-        if function.minimum_ffa_version() > version || !is_offered(instance, function) {
+        if abi::introduced(function) > version || !is_offered(instance, function) {
             return Err(FfaError::NotSupported);
         }
         if low(w2) != 0 {

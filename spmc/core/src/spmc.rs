@@ -401,7 +401,7 @@ impl Spmc {
         let Some(running) = pe.running.as_mut() else {
             return refuse(pe, FfaError::Aborted);
         };
-        if function.minimum_ffa_version() > running.partition.version() {
+        if abi::introduced(function) > running.partition.version() {
             return answer(pe, Err(FfaError::NotSupported));
         }
         let caller = Instance::Partition(running.partition);

@@ -104,12 +104,23 @@ fn too_few_or_many_characters_are_refused() {
 }
 
 #[test]
-fn is_not_there_before_ffa_1_2() {
-    let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.version(1, 1)).build();
+fn is_there_from_ffa_1_1_on() {
+    // FF-A has it since 1.2; older partitions written for other SPMCs use it all the same.
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| a.version(1, 1))
+        .partition_with("b", |b| b.version(1, 0))
+        .build();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
+    system.smc(0, &log(CONSOLE_LOG, b"x\n", 4));
+    assert_eq!(system.regs(0), success(0));
+    // Six registers, not sixteen.
+    system.smc(0, &log(CONSOLE_LOG_64, &[b'x'; 48], 8));
+    assert_eq!(system.regs(0), success(0));
+    system.smc_fails(0, &log(CONSOLE_LOG_64, &[b'x'; 49], 8), INVALID_PARAMETERS);
+    system.respond(0, A, 0);
+    system.ask(0, B);
     system.smc_fails(0, &log(CONSOLE_LOG, b"x\n", 4), NOT_SUPPORTED);
-    system.smc_fails(0, &log(CONSOLE_LOG_64, b"x\n", 8), NOT_SUPPORTED);
 }
 
 #[test]
