@@ -61,15 +61,16 @@ impl EndpointId {
     }
 }
 
+// Numbers are shown as 64-bit ones here and elsewhere: the code that shows a number is there once for each type.
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#06x}", self.0)
+        write!(f, "{:#06x}", u64::from(self.0))
     }
 }
 
 impl fmt::Debug for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EndpointId({:#06x})", self.0)
+        write!(f, "EndpointId({:#06x})", u64::from(self.0))
     }
 }
 
@@ -218,7 +219,7 @@ macro_rules! index {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, $format, self.0)
+                write!(f, $format, u64::from(self.0))
             }
         }
     };

@@ -72,8 +72,8 @@ pub(crate) fn stopped<M: Machine>(spmc: &Spmc, machine: &mut M, pe: PeIndex, run
          where    context {} on PE {}, {} at pc {:#012x}{}\n{}",
         partition.name,
         partition.id,
-        running.vcpu.as_u16(),
-        pe.as_u16(),
+        running.vcpu,
+        pe,
         level(ctx.pstate),
         ctx.pc,
         InImage(partition, ctx.pc),
@@ -106,8 +106,8 @@ pub(crate) fn delivered<M: Machine>(
         "spmc: \"{}\" ({}) context {} on PE {}, pc {:#x}: {}; it takes the exception{}\n",
         partition.name,
         partition.id,
-        running.vcpu.as_u16(),
-        pe.as_u16(),
+        running.vcpu,
+        pe,
         at,
         What { spmc, partition, trap },
         if last { " (no more of these will be shown)" } else { "" }
@@ -166,7 +166,7 @@ impl fmt::Display for Explain<'_> {
                 "  cause    its initialisation failed: FFA_ERROR with code {}{} ({:#x})",
                 if code.cast_signed() < 0 { "-" } else { "" },
                 u64::from(code.cast_signed().unsigned_abs()),
-                code
+                u64::from(code)
             ),
             Cause::SystemError { esr } => writeln!(
                 f,

@@ -117,17 +117,18 @@ pub enum Unavailable {
 #[inline(always)]
 pub fn take_waiting(slot: &Slot, pe: PeIndex) -> Result<Box<Context>, Unavailable> {
     let mut state = slot.lock();
+    if !matches!(*state, State::Waiting(_)) {
+        return Err(why_unavailable(&state));
+    }
     match core::mem::replace(&mut *state, State::OnPe(pe)) {
         State::Waiting(ctx) => Ok(ctx),
-        other => {
-            let why = why_unavailable(&other);
-            *state = other;
-            Err(why)
-        }
+        // Cannot be, as it was just looked at.
+        _ => Err(Unavailable::Busy),
     }
 }
 
 #[cold]
+#[inline(never)]
 const fn why_unavailable(state: &State) -> Unavailable {
     match state {
         State::Off(_) => Unavailable::Off,
@@ -141,5 +142,6 @@ const fn why_unavailable(state: &State) -> Unavailable {
 pub fn put_back(slot: &Slot, state: State) {
     let mut slot = slot.lock();
     debug_assert!(matches!(*slot, State::OnPe(_)));
-    *slot = state;
+    // What was there holds no registers: nothing to drop.
+    core::mem::forget(core::mem::replace(&mut *slot, state));
 }

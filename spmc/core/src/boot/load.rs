@@ -1,6 +1,6 @@
 //! Reading packages and partition manifests from where BL2 has loaded them.
 
-use alloc::{format, vec, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 
 use crate::{
     addr::{PageRange, PhysAddr, World},
@@ -53,7 +53,7 @@ fn candidate<M: Machine>(
     let package = Package::parse(&entry.name, &header, memory.bytes(), report)?;
     let bytes = usize::try_from(package.manifest.bytes).ok()?;
     let Some(left) = heap.checked_sub(bytes.saturating_mul(HEAP_A_BYTE).saturating_add(HEAP_A_MANIFEST)) else {
-        let node = format!("/hypervisor/vm{}", entry.number);
+        let node = vm_node(entry);
         let message = format!("its manifest has {bytes} bytes, more than the SPMC has memory for");
         report.push(diagnostic(Severity::Error, &entry.name, &node, None, &message));
         return None;
@@ -87,7 +87,7 @@ fn usable_memory(
     config: &BootConfig<'_>,
     report: &mut Report,
 ) -> Option<PageRange> {
-    let node = format!("/hypervisor/vm{}", entry.number);
+    let node = vm_node(entry);
     let mut refuse = |property, message: &str| {
         report.push(diagnostic(Severity::Error, &entry.name, &node, property, message));
         None
@@ -109,6 +109,11 @@ fn usable_memory(
     Some(memory)
 }
 
+/// The path of a partition's node in the SPMC manifest.
+fn vm_node(entry: &VmEntry) -> String {
+    format!("/hypervisor/vm{}", u64::from(entry.number))
+}
+
 fn copy<M: Machine>(
     machine: &mut M,
     memory: PageRange,
@@ -124,7 +129,7 @@ fn copy<M: Machine>(
     {
         return Some(());
     }
-    let node = format!("/hypervisor/vm{}", entry.number);
+    let node = vm_node(entry);
     let message = format!("{memory}: the memory cannot be read; expected RAM that the package was loaded to");
     report.push(diagnostic(
         Severity::Error,

@@ -50,7 +50,8 @@ impl fmt::Debug for SystemRegister {
 
 impl fmt::Display for SystemRegister {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S{}_{}_C{}_C{}_{}", self.op0, self.op1, self.crn, self.crm, self.op2)
+        let [op0, op1, crn, crm, op2] = [self.op0, self.op1, self.crn, self.crm, self.op2].map(u64::from);
+        write!(f, "S{op0}_{op1}_C{crn}_C{crm}_{op2}")
     }
 }
 

@@ -82,8 +82,8 @@ fn write_raw(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     for index in 0..count.min(MAX_CELLS) {
         let space = if index == 0 { "" } else { " " };
         match (rest.is_empty(), cells.get(index), bytes.get(index)) {
-            (true, Some(cell), _) => write!(f, "{space}{:#x}", u32::from_be_bytes(*cell))?,
-            (_, _, Some(byte)) => write!(f, "{space}{byte:02x}")?,
+            (true, Some(cell), _) => write!(f, "{space}{:#x}", u64::from(u32::from_be_bytes(*cell)))?,
+            (_, _, Some(byte)) => write!(f, "{space}{:02x}", u64::from(*byte))?,
             _ => {}
         }
     }

@@ -52,7 +52,7 @@ impl fmt::Display for DtbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_str("it does not begin with 0xd00dfeed"),
-            Self::Version(version) => write!(f, "its version is {version}, not {VERSION}"),
+            Self::Version(version) => write!(f, "its version is {}, not {}", u64::from(*version), u64::from(VERSION)),
             Self::Truncated(total, there) => write!(f, "it states a size of {total} bytes, there are {there}"),
             Self::Block(what) => write!(f, "its {what} is not within it"),
             Self::Structure(offset) => write!(f, "its structure block is broken at offset {offset:#x}"),

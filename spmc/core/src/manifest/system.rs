@@ -144,12 +144,11 @@ impl System<'_> {
             return;
         }
         self.claims.append(&mut claims);
-        let ids = manifest
-            .device_regions
-            .iter()
-            .flat_map(|region| &region.interrupts)
-            .map(|interrupt| interrupt.id);
-        self.interrupts.extend(ids.map(|id| (id, owner)));
+        for region in &manifest.device_regions {
+            for interrupt in &region.interrupts {
+                self.interrupts.push((interrupt.id, owner));
+            }
+        }
         self.accepted.push(Partition {
             id: vm.id,
             name: vm.name.clone(),
@@ -170,7 +169,8 @@ impl System<'_> {
                 at("id").hex(manifest.id.map_or(0, |id| id.as_u16().into())),
                 format_args!(
                     "expected {}: ids follow from the SPMC manifest, 0x8000 + {}",
-                    vm.id, vm.number
+                    vm.id,
+                    u64::from(vm.number)
                 ),
             );
         }
@@ -214,17 +214,24 @@ impl System<'_> {
             let contexts = stated.min(pes);
             sink.warn(
                 at,
-                format_args!("expected 1 or {pes}, one for each PE: it gets {contexts}, for the first PEs"),
+                format_args!(
+                    "expected 1 or {}, one for each PE: it gets {}, for the first PEs",
+                    u64::from(pes),
+                    u64::from(contexts)
+                ),
             );
             contexts
         } else {
-            sink.error(at, format_args!("expected 1 or {pes}, one for each PE"));
+            sink.error(at, format_args!("expected 1 or {}, one for each PE", u64::from(pes)));
             return stated;
         };
         if let Some(count) = vm.vcpu_count.filter(|count| *count != contexts && *count != stated) {
             sink.warn(
                 vm_path(&vm_name(vm)).property("vcpu_count").dec(count.into()),
-                format_args!("expected {contexts}, as execution-ctx-count has it: it gets {contexts}"),
+                format_args!(
+                    "expected {0}, as execution-ctx-count has it: it gets {0}",
+                    u64::from(contexts)
+                ),
             );
         }
         contexts
@@ -496,7 +503,7 @@ fn relative(vm: &VmEntry, offset: u64, pages: u32) -> Option<PageRange> {
 
 /// The name of a partition's node in the SPMC manifest.
 fn vm_name(vm: &VmEntry) -> String {
-    format!("vm{}", vm.number)
+    format!("vm{}", u64::from(vm.number))
 }
 
 /// The path of a partition's node in the SPMC manifest.

@@ -86,8 +86,8 @@ impl<'a> Common<'a> {
     /// `base-address` and `pages-count` together.
     fn range(property: &Prop<'_>, pages: Option<u32>, sink: &mut Sink<'_>) -> Option<PageRange> {
         let base = PhysAddr::new(property.multiple(sink, PAGE_SIZE, PAGE_ADDRESS)?);
-        let pages = pages?;
-        match PageRange::new(base, pages.into()) {
+        let pages = u64::from(pages?);
+        match PageRange::new(base, pages) {
             Ok(range) => Some(range),
             Err(error) => {
                 sink.error(
@@ -276,7 +276,8 @@ impl Memories {
                 path.property("tx-buffer"),
                 format_args!(
                     "buffer of {} pages: expected {}, as many as rx-buffer has",
-                    tx_region.pages, rx_region.pages
+                    u64::from(tx_region.pages),
+                    u64::from(rx_region.pages)
                 ),
             );
         } else if !tx_region.access.contains(Access::WRITE) {
@@ -389,16 +390,12 @@ impl Devices {
 
     /// All device regions, after a check that no interrupt is there twice.
     pub(super) fn finish(self, sink: &mut Sink<'_>) -> Vec<DeviceRegion> {
-        let mut ids: Vec<(u32, &str)> = self
-            .regions
-            .iter()
-            .flat_map(|region| {
-                region
-                    .interrupts
-                    .iter()
-                    .map(|interrupt| (interrupt.id, region.name.as_str()))
-            })
-            .collect();
+        let mut ids: Vec<(u32, &str)> = Vec::new();
+        for region in &self.regions {
+            for interrupt in &region.interrupts {
+                ids.push((interrupt.id, &region.name));
+            }
+        }
         crate::sort::sort_by_key(&mut ids, |(id, _)| *id);
         for pair in ids.windows(2) {
             if let [(first, _), (second, name)] = *pair
@@ -482,7 +479,9 @@ fn interrupt(property: &Prop<'_>, id: u32, attributes: u32, sink: &mut Sink<'_>)
         sink.warn(
             property.place().value(Value::Hex(attributes.into())),
             format_args!(
-                "type in bits 31:10 of the attributes: expected {code}, as interrupt {id} is a {kind}; treated as one"
+                "type in bits 31:10 of the attributes: expected {}, as interrupt {} is a {kind}; treated as one",
+                u64::from(code),
+                u64::from(id)
             ),
         );
     }

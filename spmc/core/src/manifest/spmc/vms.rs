@@ -87,7 +87,10 @@ fn gap(previous: u16, number: u16, node: &Node<'_>, sink: &mut Sink<'_>) {
     if number > next {
         sink.warn(
             node.here(),
-            format_args!("there is no vm{next} before it: used all the same, but Hafnium would stop at the gap"),
+            format_args!(
+                "there is no vm{} before it: used all the same, but Hafnium would stop at the gap",
+                u64::from(next)
+            ),
         );
     }
 }
@@ -114,7 +117,10 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
     if id.is_none() {
         sink.error(
             node.here(),
-            format_args!("expected a number up to 32703: the id 0x8000 + {number} is reserved"),
+            format_args!(
+                "expected a number up to 32703: the id 0x8000 + {} is reserved",
+                u64::from(number)
+            ),
         );
     }
     if twice {
@@ -147,7 +153,7 @@ fn entry(number: u16, twice: bool, node: &Node<'_>, sink: &mut Sink<'_>) -> Opti
 
 /// `debug_name`, or `vmN` where there is no good one: a partition needs a name for anything to be said about it.
 fn name(number: u16, node: &Node<'_>, sink: &mut Sink<'_>) -> String {
-    let fallback = format!("vm{number}");
+    let fallback = format!("vm{}", u64::from(number));
     let property = node.properties().find(|property| property.name() == "debug_name");
     let mut sink = sink.for_partition(&fallback);
     match property {
@@ -158,7 +164,7 @@ fn name(number: u16, node: &Node<'_>, sink: &mut Sink<'_>) -> String {
         None => {
             sink.warn(
                 node.path.property("debug_name"),
-                format_args!("missing: the partition goes by \"vm{number}\""),
+                format_args!("missing: the partition goes by \"{fallback}\""),
             );
             fallback
         }
