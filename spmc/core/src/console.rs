@@ -33,6 +33,11 @@ impl LogLine {
         }
     }
 
+    /// Forgets what was not printed.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+    }
+
     fn push<M: Machine>(&mut self, machine: &mut M, from: &Sender<'_>, byte: u8) {
         match byte {
             // Empty lines tell nothing, and a call could be made of them.

@@ -57,7 +57,10 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
     })?;
     let outermost = on_pe(pe).last();
     let initialises = outermost.is_some_and(|running| running.model == Model::Init);
-    ensure(initialises == pe.booting.is_some(), || {
+    // A partition that may be started afresh is so on whatever PE it has left, whatever that does besides.
+    let afresh = |running: &Running<'_>| running.model == Model::Init && running.partition.restart.is_some();
+    let starts_afresh = pe.running.as_ref().is_some_and(afresh);
+    ensure(initialises == pe.booting.is_some() || starts_afresh, || {
         format!("{index:?}: comes up, or not: {:?}", pe.booting)
     })?;
     for (depth, running) in on_pe(pe).enumerate() {
@@ -68,12 +71,15 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
             )
         })?;
         let called = outermost.is_some_and(|outermost| !core::ptr::eq(outermost, running));
-        ensure(!called || matches!(running.model, Model::DirectRequest { .. }), || {
-            format!(
-                "{index:?}: {:?} was called to {:?}",
-                running.partition.name, running.model
-            )
-        })?;
+        ensure(
+            !called || matches!(running.model, Model::DirectRequest { .. }) || depth == 0 && afresh(running),
+            || {
+                format!(
+                    "{index:?}: {:?} was called to {:?}",
+                    running.partition.name, running.model
+                )
+            },
+        )?;
         let again = on_pe(pe)
             .skip(depth.saturating_add(1))
             .any(|other| core::ptr::eq(other.slot, running.slot));
@@ -97,9 +103,10 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
         })?;
     }
     let relayed = |running: &Running<'_>| matches!(running.model, Model::Framework(Framework::Power));
-    ensure(pe.relay.is_some() == on_pe(pe).last().is_some_and(relayed), || {
-        format!("{index:?}: a power message is under way and nobody has it, or the other way round")
-    })?;
+    ensure(
+        pe.relay.is_some() == on_pe(pe).last().is_some_and(relayed) || starts_afresh,
+        || format!("{index:?}: a power message is under way and nobody has it, or the other way round"),
+    )?;
     let mut chain = on_pe(pe).peekable();
     while let Some(callee) = chain.next() {
         let masked = chain.peek().is_some_and(|caller| caller.ctx.mask_ns_interrupts);

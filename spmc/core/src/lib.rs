@@ -36,6 +36,7 @@ pub mod notifying;
 pub mod partition;
 pub mod power;
 pub mod report;
+pub mod restart;
 pub mod scheduling;
 mod sort;
 pub mod spmc;

@@ -22,6 +22,7 @@ impl Spmc {
         pe.running = None;
         pe.chain.clear();
         pe.relay = None;
+        pe.late = false;
         pe.schedule_receiver = false;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
@@ -95,6 +96,9 @@ impl Spmc {
     pub(crate) fn stop_running<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, cause: &Cause) -> Action {
         if let Some(running) = pe.running.as_mut() {
             machine.park(&mut running.ctx);
+            if let (Health::Starting, Some(restart)) = (running.partition.health(), &running.partition.restart) {
+                restart.give_up();
+            }
             if running.partition.stop() {
                 crate::console::flush(running, machine);
                 crate::mailbox::forget(running.partition);
@@ -110,14 +114,59 @@ impl Spmc {
         let Some(running) = pe.running.take() else {
             return refuse(pe, FfaError::Aborted);
         };
+        let partition = running.partition;
         retire(machine, running);
+        if let Some(afresh) = self.restart(pe, machine, partition) {
+            pe.running = Some(afresh);
+            return Action::Run;
+        }
+        self.unwind(pe, machine)
+    }
+
+    /// Goes on with whoever waits for a context that is gone, or that was just started. At boot it is the next to start.
+    pub(crate) fn unwind<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         match pe.chain.pop() {
             Some(mut caller) => {
-                abi::put_error(&mut caller.ctx.x, FfaError::Aborted);
+                let error = if core::mem::take(&mut pe.late) {
+                    FfaError::Busy
+                } else {
+                    FfaError::Aborted
+                };
+                abi::put_error(&mut caller.ctx.x, error);
                 self.resume_caller(pe, machine, caller)
             }
             None => self.chain_is_gone(pe, machine),
         }
+    }
+
+    /// The normal world or a partition (then it is `running`) has asked for a context that cannot be entered. One that was
+    /// not started on this PE since its partition was started afresh is started now.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refused<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, error: FfaError) -> Action {
+        let [_, asked, ..] = pe.normal_world;
+        let asked = pe.running.as_ref().map_or(asked, |caller| {
+            let [_, x1, ..] = caller.ctx.x;
+            x1
+        });
+        let receiver = abi::Route::decode(asked).destination;
+        let full = pe.chain.len() == pe.chain.capacity();
+        let Some(running) = self
+            .late_start(pe, receiver)
+            .filter(|_| !full && error == FfaError::Busy)
+        else {
+            return if pe.running.is_some() {
+                answer(pe, Err(error))
+            } else {
+                refuse(pe, error)
+            };
+        };
+        pe.late = true;
+        if let Some(mut caller) = pe.running.replace(running) {
+            machine.park(&mut caller.ctx);
+            pe.chain.push(caller);
+        }
+        Action::Run
     }
 
     /// Goes on with a context whose call has ended, its result already in its registers; if its partition was stopped
@@ -157,7 +206,12 @@ impl Spmc {
         } else if pe.relay.is_some() {
             self.relay_answered(pe, machine, crate::power::PSCI_DENIED)
         } else {
-            refuse(pe, FfaError::Aborted)
+            let error = if core::mem::take(&mut pe.late) {
+                FfaError::Busy
+            } else {
+                FfaError::Aborted
+            };
+            refuse(pe, error)
         }
     }
 
@@ -208,7 +262,7 @@ fn retire<M: Machine>(machine: &mut M, mut running: Running<'_>) {
 }
 
 /// Registers of a context at its entry (FF-A 1.2, "Protocol for passing data"; x4 as TF-A and Hafnium have it).
-fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool) {
+pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool) {
     *ctx = Context::new(partition.roots, MPIDR_RES1 | u64::from(vcpu.as_u16()));
     ctx.mask_ns_interrupts = true;
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
@@ -234,7 +288,7 @@ pub(crate) fn register_secondary_entry(running: &Running<'_>, booted: bool, wide
     if partition.multiplicity != Multiplicity::Pinned {
         return Err(FfaError::NotSupported);
     }
-    if running.model != Model::Init || booted {
+    if running.model != Model::Init || booted && partition.health() != Health::Starting {
         return Err(FfaError::Denied);
     }
     if entry % 4 != 0 || !partition.memory.contains(crate::addr::PhysAddr::new(entry)) {

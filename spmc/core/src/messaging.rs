@@ -11,7 +11,7 @@ use crate::{
     manifest::partition::MessagingMethod,
     partition::Partition,
     scheduling::masks_interrupts,
-    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
+    spmc::{Action, Pe, Running, Spmc, refuse, reply},
     vcpu::{Model, State, Unavailable, put_back, take_waiting},
 };
 
@@ -45,7 +45,7 @@ impl Spmc {
                 pe.running = Some(running);
                 Action::Run
             }
-            Err(error) => refuse(pe, error),
+            Err(error) => self.refused(pe, machine, error),
         }
     }
 
@@ -74,7 +74,7 @@ impl Spmc {
                 pe.chain.push(caller);
                 Action::Run
             }
-            Err(error) => answer(pe, Err(error)),
+            Err(error) => self.refused(pe, machine, error),
         }
     }
 

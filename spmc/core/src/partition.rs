@@ -16,6 +16,7 @@ use crate::{
     manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
     notification::Notifications,
     notifying::for_partition,
+    restart::Restart,
     vcpu::Slot,
 };
 
@@ -96,6 +97,8 @@ pub struct Partition {
     pub tables: TicketMutex<Stage2Tables>,
     /// Its RX/TX buffers.
     pub mailbox: Mailbox,
+    /// How to start it afresh, if it may be.
+    pub restart: Option<Box<Restart>>,
     /// Its execution contexts.
     pub slots: Box<[Slot]>,
     /// What it has written to the console and not ended with a new line yet, one a context.
@@ -138,6 +141,7 @@ pub struct Config {
     pub roots: Stage2Roots,
     pub tables: Stage2Tables,
     pub buffers: Option<Buffers>,
+    pub restart: Option<Box<Restart>>,
     pub slots: Vec<Slot>,
     pub version: Version,
 }
@@ -171,6 +175,7 @@ impl Partition {
             roots: config.roots,
             tables: TicketMutex::new(config.tables),
             mailbox: Mailbox::new(config.buffers),
+            restart: config.restart,
             slots,
             log,
             log_budget: TicketMutex::new(LogBudget::new()),
@@ -213,6 +218,13 @@ impl Partition {
             Ordering::AcqRel,
             Ordering::Acquire,
         );
+    }
+
+    /// It is about to run from its entry point again, as `version`.
+    pub(crate) fn start_afresh(&self, version: Version) {
+        self.version.store(u32::from(version), Ordering::Relaxed);
+        self.secondary_entry.store(self.entry, Ordering::Release);
+        self.health.store(Health::Starting as u8, Ordering::Release);
     }
 
     /// Stops it. Says whether it was running before: whoever gets `true` tells the people.

@@ -39,7 +39,23 @@ impl Spmc {
         let [_, w1, ..] = pe.normal_world;
         match self.resume(pe, Target::decode(w1), Target::NORMAL_WORLD, false) {
             Ok(()) => Action::Run,
+            // A context that is off may have to be started first.
+            Err(FfaError::Denied) => self.refused_run(pe),
             Err(error) => refuse(pe, error),
+        }
+    }
+
+    #[cold]
+    fn refused_run<'s>(&'s self, pe: &mut Pe<'s>) -> Action {
+        let [_, w1, ..] = pe.normal_world;
+        let Target { endpoint, .. } = Target::decode(w1);
+        match self.late_start(pe, endpoint) {
+            Some(running) => {
+                pe.running = Some(running);
+                pe.late = true;
+                Action::Run
+            }
+            None => refuse(pe, FfaError::Denied),
         }
     }
 
@@ -171,7 +187,7 @@ impl Spmc {
         }
         put_back(running.slot, State::Waiting(running.ctx));
         if was_init {
-            return self.boot_next(pe, machine);
+            return self.unwind(pe, machine);
         }
         reply(pe, Ok([abi::FFA_MSG_WAIT, target.encode(), 0, 0, 0, 0, 0, 0]))
     }

@@ -113,6 +113,8 @@ pub struct Pe<'s> {
     pub(crate) booting: Option<usize>,
     /// The power message that partitions of this PE are being told of.
     pub(crate) relay: Option<Relay>,
+    /// The context that starts was asked for, and not called: whoever asked is to ask again.
+    pub(crate) late: bool,
     /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
     pub(crate) schedule_receiver: bool,
 }
@@ -227,6 +229,7 @@ impl Spmc {
             chain: Vec::with_capacity(self.partitions.len()),
             booting: None,
             relay: None,
+            late: false,
             schedule_receiver: false,
         })
     }

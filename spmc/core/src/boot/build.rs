@@ -9,17 +9,21 @@ use tantalum_stage2::{
 };
 
 use crate::{
-    addr::{PageRange, PhysAddr, World},
-    boot::{Budget, diagnostic},
+    addr::{PAGE_SIZE, PageRange, PhysAddr, World},
+    boot::{Budget, diagnostic, spare::Spare},
     context::{Context, Stage2Roots},
     machine::Machine,
     mailbox::{Buffers, from_manifest},
     manifest::{
         Report, Severity, SpmcManifest,
-        partition::{Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement},
+        package::ByteRange,
+        partition::{
+            AbortAction, Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement,
+        },
         system,
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    restart::Restart,
     sort::sort_by_key,
     vcpu::{Slot, State},
 };
@@ -34,6 +38,7 @@ pub(super) struct Builder<'m> {
     manifest: &'m SpmcManifest,
     pes: usize,
     budget: Budget,
+    spare: Spare,
     /// Partitions that are still to come.
     left: usize,
     ipa_size: IpaSize,
@@ -45,6 +50,7 @@ impl<'m> Builder<'m> {
         manifest: &'m SpmcManifest,
         pes: usize,
         budget: Budget,
+        spare: Spare,
         partitions: usize,
         ipa_size: IpaSize,
     ) -> Self {
@@ -52,6 +58,7 @@ impl<'m> Builder<'m> {
             manifest,
             pes,
             budget,
+            spare,
             left: partitions,
             ipa_size,
             vmid: 0,
@@ -106,6 +113,10 @@ impl<'m> Builder<'m> {
         };
         let buffers = buffers(&accepted, report);
         let boot_info = boot_info(&accepted, machine, report);
+        let version = accepted.manifest.ffa_version;
+        let restart = self
+            .restart(&accepted, machine, report)
+            .map(|copy| Box::new(Restart::new(copy, version, buffers)));
         let context = |_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))));
         let vm = self.manifest.partitions.get(accepted.vm);
         let system::Partition {
@@ -137,9 +148,39 @@ impl<'m> Builder<'m> {
             roots,
             tables,
             buffers,
+            restart,
             slots: (0..contexts).map(context).collect(),
             version: manifest.ffa_version,
         }))
+    }
+
+    /// Keeps a copy of the package of a partition that is to be started afresh after a fault.
+    fn restart<M: Machine>(
+        &mut self,
+        accepted: &system::Partition,
+        machine: &mut M,
+        report: &mut Report,
+    ) -> Option<PageRange> {
+        let manifest = &accepted.manifest;
+        if !manifest.lifecycle_support || manifest.abort_action != Some(AbortAction::Restart) {
+            return None;
+        }
+        let package = &accepted.package;
+        let end = |part: &ByteRange| part.offset.saturating_add(part.bytes);
+        let bytes = end(&package.image).max(end(&package.manifest));
+        let whole = PageRange::from_bytes(accepted.memory.base(), bytes.next_multiple_of(PAGE_SIZE)).ok();
+        let copy = whole.and_then(|whole| self.spare.keep(machine, whole));
+        if copy.is_none() {
+            let message = "no free secure memory for a copy of the package: after a fault the partition stays stopped";
+            report.push(diagnostic(
+                Severity::Warning,
+                &accepted.name,
+                "/",
+                Some("abort-action"),
+                message,
+            ));
+        }
+        copy
     }
 }
 
@@ -430,7 +471,15 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
         "power-management-messages",
         "has no effect: only partitions with a context for each CPU get them",
     );
-    warn(manifest.lifecycle_support, "/", "lifecycle-support", NOT_YET);
+    let action = manifest
+        .abort_action
+        .filter(|action| !matches!(action, AbortAction::Stop | AbortAction::Restart));
+    warn(
+        action.is_some(),
+        "/",
+        "abort-action",
+        "is not supported yet: the partition is stopped",
+    );
     warn(
         manifest.live_activation_support,
         "/",

@@ -5,6 +5,7 @@
 
 mod build;
 mod load;
+mod spare;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -80,15 +81,17 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
     let budget = Budget::new(config, cpus.len())?;
     let candidates = load::candidates(&manifest, config, budget.heap_bytes, machine, report);
     let ipa_size = ipa_size(&manifest);
-    let accepted = {
+    let (accepted, spare) = {
         let own = system::Reserved {
             range: config.spmc_memory,
             owner: "the SPMC",
         };
         let reserved: Vec<_> = core::iter::once(own).chain(config.devices.iter().copied()).collect();
-        system::check(&manifest, candidates, &reserved, report)
+        let accepted = system::check(&manifest, candidates, &reserved, report);
+        let spare = spare::Spare::new(&manifest, &accepted, &reserved);
+        (accepted, spare)
     };
-    let mut builder = build::Builder::new(&manifest, cpus.len(), budget, accepted.len(), ipa_size);
+    let mut builder = build::Builder::new(&manifest, cpus.len(), budget, spare, accepted.len(), ipa_size);
     let partitions: Vec<Partition> = accepted
         .into_iter()
         .filter_map(|accepted| builder.build(accepted, machine, report))

@@ -23,6 +23,7 @@ mod manifests;
 mod msg_wait;
 mod partition_info_get_regs;
 mod psci;
+mod restart;
 mod run;
 mod secondary_ep_register;
 mod spm_id_get;

@@ -21,6 +21,7 @@ use crate::{
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    restart::Restart,
     spmc::Spmc,
     vcpu::State,
 };
@@ -51,6 +52,8 @@ pub struct PartitionBuilder {
     pub vm_availability: VmAvailability,
     /// It has RX/TX buffers from the start, see [`Builder::buffers`].
     pub buffers: bool,
+    /// It may be started afresh, from [`Builder::saved`].
+    pub restart: bool,
     /// Regions besides its memory.
     pub regions: Vec<Region>,
 }
@@ -121,6 +124,13 @@ impl PartitionBuilder {
         self
     }
 
+    /// Lets it be started afresh after a fault.
+    #[must_use]
+    pub fn restart(mut self) -> Self {
+        self.restart = true;
+        self
+    }
+
     /// Lets it make one SMC outside FF-A.
     #[must_use]
     pub fn smc(mut self, id: u32) -> Self {
@@ -181,6 +191,7 @@ impl Builder {
             power: PowerManagement::empty(),
             vm_availability: VmAvailability::empty(),
             buffers: false,
+            restart: false,
             regions: Vec::new(),
         };
         self.partitions.push(change(partition));
@@ -276,6 +287,16 @@ impl Builder {
             smc_whitelist_permissive: builder.smc_whitelist_permissive,
             roots,
             tables,
+            restart: builder.restart.then(|| {
+                let version = builder.version;
+                let saved = Self::saved(index);
+                machine.memory.add(World::Secure, saved);
+                Box::new(Restart::new(
+                    saved,
+                    version,
+                    builder.buffers.then(|| Self::buffers(index)),
+                ))
+            }),
             slots: (0..contexts)
                 .map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0)))))
                 .collect(),
@@ -293,6 +314,13 @@ impl Builder {
             tx: range(base + 0x9000, 1),
             rx_full: false,
         }
+    }
+
+    /// Where the copy of the partition is that is added as number `index`: two pages.
+    #[must_use]
+    pub fn saved(index: usize) -> PageRange {
+        let index = u64::try_from(index).expect("few partitions");
+        range(0x0ef0_0000 + 0x2000 * index, 2)
     }
 
     /// Memory of the partition that is added as number `index`, the first being 0.

@@ -1,0 +1,287 @@
+//! Partitions that are started afresh after a fault (FF-A 1.3, chapter 5: lifecycle-support, abort-action 2).
+
+use tantalum_core::{
+    addr::{PhysAddr, World},
+    machine::fake::FakeMachine,
+    manifest::partition::PowerManagement,
+    spmc::Spmc,
+};
+
+use crate::support::*;
+
+const MSG_SEND2: u64 = 0x8400_0086;
+const CPU_OFF: u64 = 0x8400_0002;
+
+/// a and c may be started afresh, b not; m has one context and may be.
+fn system() -> (Spmc, FakeMachine) {
+    let (spmc, mut machine) = Builder::new(2)
+        .partition_with("a", |a| a.indirect().restart().power(PowerManagement::CPU_OFF))
+        .partition_with("b", PartitionBuilder::indirect)
+        .partition_with("c", PartitionBuilder::restart)
+        .partition_with("m", |m| m.migratable().restart())
+        .build();
+    machine
+        .memory
+        .write(World::Secure, Builder::saved(0).base(), b"image of a")
+        .expect("memory");
+    (spmc, machine)
+}
+const M: u64 = 0x8004;
+
+fn memory(system: &mut System<'_>, index: usize, offset: u64) -> [u8; 10] {
+    let at = PhysAddr::new(Builder::memory(index).base().as_u64() + offset);
+    let mut bytes = [0; 10];
+    system
+        .machine
+        .memory
+        .read(World::Secure, at, &mut bytes)
+        .expect("memory");
+    bytes
+}
+
+#[track_caller]
+fn starts_first(system: &mut System<'_>, pe: usize, partition: u64, vcpu: u16) {
+    assert_eq!(system.owner(pe), runs(partition, vcpu));
+    let index = usize::try_from(partition - A).expect("small");
+    let ctx = system.ctx(pe);
+    assert_eq!((ctx.pc, ctx.pstate), (Builder::memory(index).base().as_u64(), 0x3c5));
+    assert!(
+        ctx.x
+            .iter()
+            .enumerate()
+            .all(|(n, x)| *x == if n == 4 { u64::from(vcpu) } else { 0 })
+    );
+    assert!(ctx.mask_ns_interrupts);
+    assert_eq!(system.el1(pe).vbar, 0);
+}
+
+#[test]
+fn memory_is_restored_and_the_next_request_works() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    let base = Builder::memory(0).base().as_u64();
+    for _ in 0..3 {
+        system.ask(0, A);
+        system.el1(0).vbar = 0x1000;
+        for offset in [0, 0x1000, 0x5000, 0xf000] {
+            system
+                .machine
+                .memory
+                .write(World::Secure, PhysAddr::new(base + offset), &[0xee; 10])
+                .expect("memory");
+        }
+        system.smc(0, &[ABORT]);
+        starts_first(&mut system, 0, A, 0);
+        assert_eq!(memory(&mut system, 0, 0), *b"image of a");
+        for offset in [0x1000, 0x5000, 0xf000] {
+            assert_eq!(memory(&mut system, 0, offset), [0; 10]);
+        }
+        // Interrupts wait for it, as at boot.
+        system.exit(0, NS_INTERRUPT);
+        system.smc(0, &[MSG_WAIT]);
+        assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+        system.ask(0, A);
+        system.respond(0, A, 0);
+    }
+    assert!(
+        system
+            .machine
+            .take_console()
+            .contains("partition \"a\" (0x8001) is started afresh")
+    );
+}
+
+#[test]
+fn caller_gets_aborted_once_it_has_started() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, B);
+    system.forward(0, B, A);
+    system.smc(0, &[ABORT]);
+    starts_first(&mut system, 0, A, 0);
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), error(ABORTED)));
+    system.forward(0, B, A);
+    system.respond(0, A, B);
+    system.respond(0, B, 0);
+}
+
+#[test]
+fn contexts_of_other_pes_start_when_they_are_asked() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[SECONDARY_EP_REGISTER, Builder::memory(0).base().as_u64() + 0x40]);
+    assert_eq!(system.regs(0), success(0));
+    system.smc(0, &[MSG_WAIT]);
+    system.nwd(1, &request(0, A));
+    assert_eq!(
+        (system.owner(1), system.ctx(1).pc),
+        (runs(A, 1), Builder::memory(0).base().as_u64() + 0x40)
+    );
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!((system.owner(1), system.regs(1)), (NWD, error(BUSY)));
+    system.ask(1, A);
+    system.respond(1, A, 0);
+    // Asked by FFA_RUN, or by a partition.
+    for by_run in [true, false] {
+        system.ask(0, A);
+        system.smc(0, &[ABORT]);
+        system.smc(0, &[MSG_WAIT]);
+        if by_run {
+            system.nwd(1, &[RUN, target(A, 1)]);
+        } else {
+            system.ask(1, B);
+            system.smc(1, &request(B, A));
+        }
+        assert_eq!(system.owner(1), runs(A, 1));
+        system.smc(1, &[MSG_WAIT]);
+        assert_eq!(system.regs(1), error(BUSY));
+        if !by_run {
+            system.forward(1, B, A);
+            system.respond(1, A, B);
+            system.respond(1, B, 0);
+        }
+    }
+}
+
+#[test]
+fn waits_until_no_context_is_left_on_any_pe() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.ask(1, A);
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    system.nwd_fails(0, &request(0, A), ABORTED);
+    // Whatever the other one does next, it is the last.
+    system.smc(1, &[ID_GET]);
+    starts_first(&mut system, 1, A, 1);
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!((system.owner(1), system.regs(1)), (NWD, error(ABORTED)));
+    system.ask(1, A);
+    system.nwd(0, &request(0, A));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.regs(0), error(BUSY));
+    system.ask(0, A);
+}
+
+#[test]
+fn one_that_fails_while_it_starts_stays_stopped() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    system.nwd_fails(0, &request(0, A), ABORTED);
+    system.nwd_fails(1, &request(0, A), ABORTED);
+    system.ask(0, B);
+    system.smc(0, &[ABORT]);
+    assert_eq!(system.regs(0), error(ABORTED));
+    system.nwd_fails(0, &request(0, B), ABORTED);
+}
+
+#[test]
+fn one_that_fails_at_boot_stays_stopped() {
+    let (spmc, machine) = system();
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    system.smc(0, &[ABORT]);
+    assert_eq!(system.owner(0), runs(B, 0));
+}
+
+#[test]
+fn one_whose_memory_cannot_be_restored_stays_stopped() {
+    let (spmc, mut machine) = system();
+    machine.memory.set_broken(World::Secure, Builder::saved(0).base(), true);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+}
+
+#[test]
+fn messages_notifications_and_version_are_those_of_the_start() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[VERSION, 0x1_0001]);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[VERSION, 0x1_0001]);
+    system.smc(0, &[VERSION, 0x1_0002]);
+    system.smc(0, &[ID_GET]);
+    system.smc(0, &[MSG_WAIT]);
+    let mut message = [0; 40];
+    message[8] = 40;
+    message[12..16].copy_from_slice(&0x8002_8001_u32.to_le_bytes());
+    let send = |system: &mut System<'_>| {
+        let tx = Builder::buffers(1).tx.base();
+        system
+            .machine
+            .memory
+            .write(World::Secure, tx, &message)
+            .expect("memory");
+        system.ask(0, B);
+        system.smc(0, &[MSG_SEND2]);
+        let result = system.regs(0);
+        system.respond(0, B, 0);
+        result
+    };
+    assert_eq!(send(&mut system), success(0));
+    assert_eq!(send(&mut system), error(BUSY));
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[0x8400_0082, A, 4]);
+    assert_eq!(system.regs(0), success(0));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(send(&mut system), success(0));
+}
+
+#[test]
+fn migratable_context_starts_where_it_was() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(1, M);
+    system.smc(1, &[ABORT]);
+    starts_first(&mut system, 1, M, 0);
+    system.nwd_fails(0, &request(0, M), BUSY);
+    system.smc(1, &[MSG_WAIT]);
+    system.ask(0, M);
+    system.respond(0, M, 0);
+}
+
+#[test]
+fn power_message_goes_on_after_it() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.nwd(1, &[REQ, route(SPMD, SPMC), 0x8000_0000, CPU_OFF]);
+    assert_eq!(system.owner(1), runs(A, 1));
+    system.smc(1, &[ABORT]);
+    starts_first(&mut system, 1, A, 1);
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [RESP, route(SPMC, SPMD), 0x8000_0002, 0, 0, 0, 0, 0])
+    );
+}
+
+#[test]
+fn work_for_it_is_ended_by_the_normal_world() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.forward(0, A, M);
+    system.exit(0, NS_INTERRUPT);
+    system.exit(0, NS_INTERRUPT);
+    // a was preempted while m works for it; its other context fails.
+    system.ask(1, A);
+    system.smc(1, &[ABORT]);
+    system.smc(1, &[MSG_WAIT]);
+    system.nwd(0, &[RUN, target(M, 0)]);
+    assert_eq!(system.owner(0), runs(M, 0));
+    system.smc(0, &response(M, A));
+    assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, MSG_WAIT));
+    system.ask(0, M);
+}
