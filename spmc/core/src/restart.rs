@@ -114,10 +114,10 @@ impl Spmc {
     /// What others do for a partition that is gone, the normal world may bring to its end.
     fn release_work_for(&self, id: EndpointId) {
         for slot in self.partitions.iter().flat_map(|partition| &partition.slots) {
-            if let State::Suspended { resumer, .. } = &mut *slot.lock() {
-                if resumer.endpoint == id {
-                    *resumer = Target::NORMAL_WORLD;
-                }
+            if let State::Suspended { resumer, .. } = &mut *slot.lock()
+                && resumer.endpoint == id
+            {
+                *resumer = Target::NORMAL_WORLD;
             }
         }
     }
