@@ -484,3 +484,8 @@ fn secure_interrupt_in_normal_world<M: Machine>(pe: &mut Pe<'_>, machine: &mut M
     machine.acknowledge_secure_interrupt();
     reply(pe, Ok([abi::FFA_NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]))
 }
+
+// All PEs share the SPMC; what a PE holds is its alone, and a register file has one owner.
+static_assertions::assert_impl_all!(Spmc: Send, Sync);
+static_assertions::assert_not_impl_any!(Pe<'static>: Clone, Copy);
+static_assertions::assert_not_impl_any!(Running<'static>: Clone, Copy);
