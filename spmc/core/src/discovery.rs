@@ -104,21 +104,24 @@ impl Spmc {
         if asked_tag != tag && (start != 0 || asked_tag != 0) {
             return Err(FfaError::Retry);
         }
-        let count = self.descriptors(instance, uuid).count();
+        let count = self.count_descriptors(instance, uuid);
         let last = count.checked_sub(1).ok_or(FfaError::InvalidParameters)?;
         if start > last {
             return Err(FfaError::InvalidParameters);
         }
         let mut reply = [0; 18];
-        let mut current = start;
+        let (mut place, mut current) = (0_usize, start);
         let (head, words) = reply.split_at_mut(3);
-        for (slot, descriptor) in words
-            .chunks_exact_mut(3)
-            .zip(self.descriptors(instance, uuid).skip(start))
-        {
-            slot.copy_from_slice(&descriptor);
-            current = current.saturating_add(1);
-        }
+        let mut slots = words.chunks_exact_mut(3);
+        self.each_descriptor(instance, uuid, &mut |descriptor| {
+            if place >= start
+                && let Some(slot) = slots.next()
+            {
+                slot.copy_from_slice(&descriptor);
+                current = current.saturating_add(1);
+            }
+            place = place.saturating_add(1);
+        });
         let current = current.saturating_sub(1);
         let metadata = (DESCRIPTOR_BYTES << 48) | (tag << 32) | ((current as u64) << 16) | last as u64;
         for (register, value) in head.iter_mut().zip([abi::FFA_SUCCESS_64, 0, metadata]) {
@@ -137,32 +140,43 @@ impl Spmc {
         u64::try_from(stopped).unwrap_or(u64::MAX) & 0xffff
     }
 
-    /// Descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers each.
-    pub(crate) fn descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> impl Iterator<Item = [u64; 3]> {
+    /// How many descriptors there are with `uuid`.
+    pub(crate) fn count_descriptors(&self, instance: Instance<'_>, uuid: Uuid) -> usize {
+        let mut count = 0_usize;
+        self.each_descriptor(instance, uuid, &mut |_| count = count.saturating_add(1));
+        count
+    }
+
+    /// Gives `each` the descriptors of the partitions with `uuid` (nil: of all, one for each UUID), as three registers
+    /// each. Not an iterator, which would be a copy of all this for each of its users.
+    #[inline(never)]
+    pub(crate) fn each_descriptor(&self, instance: Instance<'_>, uuid: Uuid, each: &mut dyn FnMut([u64; 3])) {
         let visible = visible_properties(instance, self.version_of(instance));
-        let own = self
-            .partitions_by_id()
-            .filter(|partition| !partition.is_stopped())
-            .flat_map(|partition| partition.services.iter().map(move |service| (partition, service)))
-            .map(move |(partition, service)| Logical {
-                id: partition.endpoint(),
-                contexts: u16::try_from(partition.slots.len()).unwrap_or(u16::MAX),
-                properties: properties(partition, service.messaging),
-                uuid: service.uuid,
-            });
-        own.chain(self.logical.iter().copied())
-            .filter(move |listed| uuid.is_nil() || listed.uuid == uuid)
-            .map(move |listed| {
-                let properties = u64::from(listed.properties & visible) << 32;
-                let first = u64::from(listed.id.as_u16()) | (u64::from(listed.contexts) << 16) | properties;
-                // Asked by UUID, the UUID field is reserved: it is what the caller has asked for.
-                let (low, high) = if uuid.is_nil() {
-                    uuid_to_registers(listed.uuid)
-                } else {
-                    (0, 0)
-                };
-                [first, low, high]
-            })
+        let mut show = |listed: &Logical| {
+            if !uuid.is_nil() && listed.uuid != uuid {
+                return;
+            }
+            let properties = u64::from(listed.properties & visible) << 32;
+            let first = u64::from(listed.id.as_u16()) | (u64::from(listed.contexts) << 16) | properties;
+            // Asked by UUID, the UUID field is reserved: it is what the caller has asked for.
+            let (low, high) = if uuid.is_nil() {
+                uuid_to_registers(listed.uuid)
+            } else {
+                (0, 0)
+            };
+            each([first, low, high]);
+        };
+        for partition in self.partitions_by_id().filter(|partition| !partition.is_stopped()) {
+            for service in &partition.services {
+                show(&Logical {
+                    id: partition.endpoint(),
+                    contexts: u16::try_from(partition.slots.len()).unwrap_or(u16::MAX),
+                    properties: properties(partition, service.messaging),
+                    uuid: service.uuid,
+                });
+            }
+        }
+        self.logical.iter().for_each(show);
     }
 }
 

@@ -261,7 +261,7 @@ impl Spmc {
         if flags & !COUNT_ONLY != 0 {
             return Err(FfaError::InvalidParameters);
         }
-        let count = self.descriptors(instance, uuid).count();
+        let count = self.count_descriptors(instance, uuid);
         if count == 0 {
             return Err(FfaError::InvalidParameters);
         }
@@ -287,7 +287,7 @@ impl Spmc {
         let mut to = buffers.rx.base();
         // As many as were counted: a partition may be stopped meanwhile, none can come.
         let mut written_count = 0_u64;
-        for words in self.descriptors(instance, uuid) {
+        let mut write = |words: [u64; 3]| -> Result<(), FfaError> {
             let mut descriptor = [0; 24];
             for (bytes, word) in descriptor.chunks_exact_mut(8).zip(words) {
                 bytes.copy_from_slice(&word.to_le_bytes());
@@ -299,7 +299,15 @@ impl Spmc {
                 .map_err(|_| FfaError::Aborted)?;
             to = to.checked_add(size).ok_or(FfaError::NoMemory)?;
             written_count = written_count.saturating_add(1);
-        }
+            Ok(())
+        };
+        let mut written: Result<(), FfaError> = Ok(());
+        self.each_descriptor(instance, uuid, &mut |words| {
+            if written.is_ok() {
+                written = write(words);
+            }
+        });
+        written?;
         debug_assert!(to.offset_from(buffers.rx.base()) <= Some(bytes));
         let [_, _, w2, ..] = &mut result;
         *w2 = written_count;

@@ -92,6 +92,7 @@ enum Token<'a> {
 }
 
 /// The big-endian word at `offset`.
+#[inline(never)]
 fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes
         .get(offset..)?
@@ -100,6 +101,7 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// The word at `offset` as a size or an offset.
+#[inline(never)]
 fn size(bytes: &[u8], offset: usize) -> Option<usize> {
     word(bytes, offset).and_then(|word| usize::try_from(word).ok())
 }
