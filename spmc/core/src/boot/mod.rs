@@ -16,7 +16,6 @@ use crate::{
     addr::PageRange,
     machine::Machine,
     manifest::{Diagnostic, Report, Severity, SpmcManifest, spmc::Mpidr, system},
-    partition::Partition,
     sort::sort_by_key,
     spmc::Spmc,
 };
@@ -86,16 +85,19 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
             range: config.spmc_memory,
             owner: "the SPMC",
         };
-        let reserved: Vec<_> = core::iter::once(own).chain(config.devices.iter().copied()).collect();
+        let mut reserved = alloc::vec![own];
+        reserved.extend_from_slice(config.devices);
         let accepted = system::check(&manifest, candidates, &reserved, report);
         let spare = spare::Spare::new(&manifest, &accepted, &reserved);
         (accepted, spare)
     };
     let mut builder = build::Builder::new(&manifest, cpus.len(), budget, spare, accepted.len(), ipa_size);
-    let partitions: Vec<Partition> = accepted
-        .into_iter()
-        .filter_map(|accepted| builder.build(accepted, machine, report))
-        .collect();
+    let mut partitions = Vec::with_capacity(accepted.len());
+    for accepted in accepted {
+        if let Some(partition) = builder.build(accepted, machine, report) {
+            partitions.push(partition);
+        }
+    }
     let logical = crate::logical::ask(machine);
     Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size).with_logical_partitions(logical))
 }

@@ -56,9 +56,21 @@ impl fmt::Display for Value<'_> {
             Self::Hex(number) => write!(f, "{number:#x}"),
             Self::Dec(number) => write!(f, "{number}"),
             Self::Range(range) => write!(f, "{range}"),
-            Self::Uuid(uuid) => write!(f, "{uuid}"),
+            Self::Uuid(uuid) => write_uuid(f, uuid),
         }
     }
+}
+
+/// The canonical form. The library's own has room for all others too.
+fn write_uuid(f: &mut fmt::Formatter<'_>, uuid: &Uuid) -> fmt::Result {
+    let (high, low) = uuid.as_u64_pair();
+    let [first, second, third] = [high >> 32, high >> 16 & 0xffff, high & 0xffff];
+    write!(
+        f,
+        "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}",
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 fn write_raw(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

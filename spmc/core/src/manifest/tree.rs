@@ -239,6 +239,7 @@ impl<'a> Node<'a> {
     }
 
     /// The node's properties in their order. The same name may come twice in a hostile tree.
+    #[inline(never)]
     pub(super) fn properties(&self) -> impl Iterator<Item = Prop<'a>> + use<'a> {
         let path = self.path;
         self.inner
@@ -247,6 +248,7 @@ impl<'a> Node<'a> {
     }
 
     /// The node's children in their order, at most [`MAX_CHILDREN`] of them.
+    #[inline(never)]
     pub(super) fn children(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
         let path = self.path;
         self.inner.children().take(MAX_CHILDREN).map(move |inner| Node {

@@ -197,7 +197,10 @@ fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
         if !is_rfc(&uuid) && is_rfc(&unswapped) {
             sink.warn(
                 property.place().value(Value::Uuid(uuid)),
-                format_args!("unlikely UUID; for {unswapped} the bytes of each cell must be reversed"),
+                format_args!(
+                    "unlikely UUID; for {} the bytes of each cell must be reversed",
+                    Value::Uuid(unswapped)
+                ),
             );
         }
         uuids.push(uuid);
