@@ -148,7 +148,7 @@ impl Spmc {
         let messaging = if header.uuid.is_nil() {
             receiver.messaging
         } else {
-            let service = receiver.services.iter().find(|service| service.uuid == header.uuid);
+            let service = receiver.services.iter().find(|service| service.has(&header.uuid));
             service.ok_or(FfaError::InvalidParameters)?.messaging
         };
         let version = receiver.version();

@@ -92,8 +92,9 @@ pub struct PartitionManifest {
     pub device_regions: Vec<DeviceRegion>,
 }
 
-/// A service of a partition, known by its UUID.
+/// A service of a partition, known by its UUID. Aligned, so that a UUID is moved in words rather than bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub struct Service {
     /// The UUID, in canonical order.
     pub uuid: Uuid,
@@ -102,11 +103,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether `uuid` is its. Out of line: a comparison of 16 bytes that may lie anywhere takes many instructions.
+    /// Whether `uuid` is its. A loop out of line: 16 bytes that may lie anywhere take many instructions to load at once.
     #[inline(never)]
     #[must_use]
     pub fn has(&self, uuid: &Uuid) -> bool {
-        self.uuid == *uuid
+        self.uuid.as_bytes().iter().eq(uuid.as_bytes())
     }
 }
 
