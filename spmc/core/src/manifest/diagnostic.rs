@@ -46,7 +46,7 @@ pub(super) enum Value<'a> {
     /// A range of pages.
     Range(PageRange),
     /// A UUID.
-    Uuid(Uuid),
+    Uuid(&'a Uuid),
 }
 
 impl fmt::Display for Value<'_> {

@@ -461,7 +461,7 @@ fn same_service(manifest: &PartitionManifest, other: &Partition, sink: &mut Sink
     for service in &manifest.services {
         if other.manifest.services.iter().any(|theirs| theirs.has(&service.uuid)) {
             sink.error(
-                Path::ROOT.property("uuid").value(Value::Uuid(service.uuid)),
+                Path::ROOT.property("uuid").value(Value::Uuid(&service.uuid)),
                 format_args!("partition \"{}\" has the same: expected a UUID of its own", other.name),
             );
         }

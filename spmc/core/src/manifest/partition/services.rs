@@ -33,7 +33,7 @@ pub(super) fn read_node(node: &Node<'_>, sink: &mut Sink<'_>) -> Option<Uuids> {
             return None;
         }
         match service(&child, sink) {
-            Some(service) => add(&mut services, service, child.path.property("uuid"), sink),
+            Some(service) => add(&mut services, &service, child.path.property("uuid"), sink),
             None => ok = false,
         }
     }
@@ -105,14 +105,14 @@ fn messaging_method(bits: u64) -> Option<MessagingMethod> {
 }
 
 /// Adds `service` unless its UUID is nil or there already.
-fn add(services: &mut Vec<Service>, service: Service, at: At<'_>, sink: &mut Sink<'_>) {
-    let at = at.value(Value::Uuid(service.uuid));
+fn add(services: &mut Vec<Service>, service: &Service, at: At<'_>, sink: &mut Sink<'_>) {
+    let at = at.value(Value::Uuid(&service.uuid));
     if service.uuid.is_nil() {
         sink.error(at, format_args!("expected a UUID that is not nil"));
     } else if services.iter().any(|other| other.has(&service.uuid)) {
         sink.error(at, format_args!("expected each UUID once"));
     } else {
-        services.push(service);
+        services.push(*service);
     }
 }
 
@@ -159,8 +159,8 @@ fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &
         );
     }
     let Some(property) = uuid else { return };
-    for uuid in tuples(&property, sink).unwrap_or_default() {
-        if !services.iter().any(|service| service.has(&uuid)) {
+    for uuid in &tuples(&property, sink).unwrap_or_default() {
+        if !services.iter().any(|service| service.has(uuid)) {
             sink.warn(
                 property.place().value(Value::Uuid(uuid)),
                 format_args!("ignored: none of the services has it"),
@@ -196,10 +196,10 @@ fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
         let unswapped = from_words(words);
         if !is_rfc(&uuid) && is_rfc(&unswapped) {
             sink.warn(
-                property.place().value(Value::Uuid(uuid)),
+                property.place().value(Value::Uuid(&uuid)),
                 format_args!(
                     "unlikely UUID; for {} the bytes of each cell must be reversed",
-                    Value::Uuid(unswapped)
+                    Value::Uuid(&unswapped)
                 ),
             );
         }
@@ -267,7 +267,7 @@ fn zip(
         if let Some(&messaging) = one_for_all.or(methods.get(index)) {
             add(
                 &mut services,
-                Service {
+                &Service {
                     uuid: uuid_value,
                     messaging,
                 },
