@@ -11,6 +11,7 @@
 #![no_main]
 
 mod bench;
+mod buffers;
 mod cores;
 mod demo;
 mod report;

@@ -25,6 +25,8 @@ pub const INTERRUPT: u64 = 0x8400_0062;
 pub const VERSION: u64 = 0x8400_0063;
 /// `FFA_FEATURES`.
 pub const FEATURES: u64 = 0x8400_0064;
+/// `FFA_PARTITION_INFO_GET`.
+pub const PARTITION_INFO_GET: u64 = 0x8400_0068;
 /// `FFA_ID_GET`.
 pub const ID_GET: u64 = 0x8400_0069;
 /// `FFA_MSG_WAIT`.
@@ -59,6 +61,18 @@ pub const EL3_INTR_HANDLE: u64 = 0x8400_008c;
 pub const DIRECT_REQ2: u64 = 0xc400_008d;
 /// `FFA_MSG_SEND_DIRECT_RESP2`.
 pub const DIRECT_RESP2: u64 = 0xc400_008e;
+
+/// `FFA_RX_RELEASE`.
+pub const RX_RELEASE: u64 = 0x8400_0065;
+
+/// `FFA_RXTX_MAP`, 32-bit form.
+pub const RXTX_MAP: u64 = 0x8400_0066;
+
+/// `FFA_RXTX_MAP`, 64-bit form.
+pub const RXTX_MAP64: u64 = 0xc400_0066;
+
+/// `FFA_RXTX_UNMAP`.
+pub const RXTX_UNMAP: u64 = 0x8400_0067;
 
 /// Makes a call; the registers that are not given are zero.
 pub fn smc(values: &[u64]) -> Registers {
@@ -169,6 +183,12 @@ pub fn call_words(conduit: Conduit, values: &[u64]) -> [u64; 14] {
 /// Has a partition make a call with x0-x11; returns its x0-x13 afterwards.
 pub fn call_from(partition: Partition, conduit: Conduit, values: &[u64]) -> Outcome<[u64; 14]> {
     ask(partition, call_words(conduit, values))
+}
+
+/// Fails unless a call was answered with `FFA_SUCCESS` and nothing else in x0-x7.
+pub fn expect_success(answer: &[u64], what: &str) -> Outcome {
+    expect_eq!(answer[..8], [SUCCESS, 0, 0, 0, 0, 0, 0, 0], "x0-x7 after {what}");
+    Ok(())
 }
 
 /// Fails unless the partition answers an ordinary message.

@@ -12,8 +12,10 @@ mod identity;
 mod interrupts;
 mod isolation;
 mod legacy;
+mod partition_info_get;
 mod refused;
 mod registers;
+mod rxtx_map;
 mod scheduling;
 mod simd;
 mod system_registers;
@@ -65,6 +67,8 @@ const GROUPS: &[&[Test]] = &[
     direct_req2::TESTS,
     direct_resp::TESTS,
     refused::TESTS,
+    rxtx_map::TESTS,
+    partition_info_get::TESTS,
     scheduling::TESTS,
     interrupts::TESTS,
     registers::TESTS,
