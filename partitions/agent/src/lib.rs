@@ -90,6 +90,9 @@ pub enum Command {
     Write32 = 19,
     /// Wait for an interrupt, once.
     Sleep = 20,
+    /// Answers [`DONE`], how many framework messages this context has got, and w2-w7 of the last one. The argument is the status with which it is to
+    /// answer those that come, 0 for agreement.
+    Framework = 21,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -98,7 +101,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -119,6 +122,7 @@ impl Command {
         Self::Read32,
         Self::Write32,
         Self::Sleep,
+        Self::Framework,
     ];
 
     /// The command that the first word of a message stands for.

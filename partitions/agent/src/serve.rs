@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tantalum_partition::{
     Boot, Information, arch,
     context::{self, MAX_CONTEXTS},
-    ffa::{self, Client, Error, HVC, Outcome, Request, Response, SMC, Uuid, UuidHelper, registers},
+    ffa::{self, Client, Error, FuncId, HVC, Outcome, Registers, Request, Response, SMC, Uuid, UuidHelper, registers},
     measure, mmu,
     mmu::Attributes,
     println,
@@ -40,10 +40,55 @@ pub struct Agent {
 
 /// A mask of general registers that a response has changed, for each context.
 static CHANGED: [AtomicU32; MAX_CONTEXTS] = [const { AtomicU32::new(0) }; MAX_CONTEXTS];
+/// What each context knows of framework messages.
+static FRAMEWORK: [Framework; MAX_CONTEXTS] = [const { Framework::new() }; MAX_CONTEXTS];
 /// The boot information, for the contexts that do not get it: its size, and that of the manifest.
 static INFORMATION_SIZE: AtomicU64 = AtomicU64::new(0);
 static MANIFEST_SIZE: AtomicU64 = AtomicU64::new(0);
 static SECONDARIES_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Framework messages that a context has got, and how it answers them. A context that is turned off and on again starts with what it had.
+#[derive(Debug)]
+struct Framework {
+    count: AtomicU64,
+    /// w2-w7 of the last one.
+    last: [AtomicU64; 6],
+    status: AtomicU64,
+}
+
+impl Framework {
+    const fn new() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            last: [const { AtomicU64::new(0) }; 6],
+            status: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes note of a framework message, if that is what has come.
+    fn note(&self, event: &Registers) {
+        if is_framework(event, FuncId::MsgSendDirectReq32) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            for (slot, word) in self.last.iter().zip(&event[2..]) {
+                slot.store(*word, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The response to send instead of one that agrees.
+    fn answer(&self, response: &Registers) -> Registers {
+        let mut response = *response;
+        if is_framework(&response, FuncId::MsgSendDirectResp32) {
+            response[3] = self.status.load(Ordering::Relaxed);
+        }
+        response
+    }
+}
+
+/// Whether registers hold a direct message of this kind that is a framework message.
+fn is_framework(registers: &Registers, function: FuncId) -> bool {
+    registers[0] == function as u64 && registers[2] >> 31 & 1 != 0
+}
 
 impl Agent {
     /// An agent that calls itself on the console what the manifest's `description` says, or `name` if it does not get its manifest.
@@ -123,8 +168,10 @@ impl Agent {
             |response| {
                 // A pattern in x18-x30 that must still be there when the next message comes.
                 let seed = arch::counter();
-                let (event, changed) = probe::call_checking_gprs(client, response, seed);
+                let response = FRAMEWORK[context].answer(response);
+                let (event, changed) = probe::call_checking_gprs(client, &response, seed);
                 CHANGED[context].fetch_or(changed, Ordering::Relaxed);
+                FRAMEWORK[context].note(&event);
                 event
             },
             |request| self.handle(request),
@@ -177,6 +224,7 @@ impl Agent {
             }
             Command::Measure => measure(self.own_id, first, answer),
             Command::Sleep => arch::wait_for_interrupt(),
+            Command::Framework => self.framework(first, answer),
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }
     }
@@ -193,6 +241,16 @@ impl Agent {
         answer[10] = self.leftovers;
         answer[11] = self.foreign_simd;
         answer[9] = u64::from(SECONDARIES_REGISTERED.load(Ordering::Relaxed));
+    }
+
+    fn framework(&self, status: u64, answer: &mut [u64; 14]) {
+        let known = &FRAMEWORK[self.context];
+        known.status.store(status, Ordering::Relaxed);
+        answer[1] = known.count.load(Ordering::Relaxed);
+        answer[2..8]
+            .iter_mut()
+            .zip(&known.last)
+            .for_each(|(slot, word)| *slot = word.load(Ordering::Relaxed));
     }
 
     fn fill_state(&mut self, seed: u64) {

@@ -16,6 +16,8 @@ pub const NORMAL_WORLD: u64 = 0x4800_0000;
 pub const ECHO_BASE: u64 = 0x0e20_0000;
 /// Where the manifests put the forwarding partition.
 pub const FORWARD_BASE: u64 = 0x0e30_0000;
+/// Where the manifests put the second forwarding partition.
+pub const RELAY_BASE: u64 = 0x0e40_0000;
 /// Where the manifests put the attacking partition.
 pub const ATTACK_BASE: u64 = 0x0e60_0000;
 /// In a partition's memory: pages that its program does not use.
@@ -28,6 +30,8 @@ const FILLED: u64 = 256;
 #[derive(Clone, Copy, Debug)]
 enum Owner {
     NormalWorld,
+    /// A virtual machine, for which the hypervisor speaks.
+    Vm(u64),
     Partition(Partition),
 }
 
@@ -48,6 +52,36 @@ impl Pair {
         pair.map()
     }
 
+    /// Maps a pair of a virtual machine: the hypervisor describes it in its own TX and passes it on.
+    pub fn of_vm(hypervisor: &Self, vm: u64) -> Outcome<Self> {
+        let pair = Self {
+            owner: Owner::Vm(vm),
+            tx: NORMAL_WORLD + vm * 2 * PAGE,
+        };
+        pair.fill()?;
+        hypervisor.describe(vm, pair.tx, pair.rx())?;
+        expect_success(
+            &hypervisor.call(&[RXTX_MAP64])?,
+            "FFA_RXTX_MAP of the buffers of a virtual machine",
+        )?;
+        Ok(pair)
+    }
+
+    /// Writes the endpoint RX/TX descriptor of a virtual machine into TX: its id, and two composite descriptors of one page each.
+    pub fn describe(&self, vm: u64, tx: u64, rx: u64) -> Outcome {
+        let (rx_at, tx_at) = (16, 48);
+        let words = [vm | rx_at << 32, tx_at, 1 | 1 << 32, 0, rx, 1, 1 | 1 << 32, 0, tx, 1];
+        self.send(&words)
+    }
+
+    /// Writes words into TX, from its start.
+    pub fn send(&self, words: &[u64]) -> Outcome {
+        for (offset, word) in (0..).step_by(8).zip(words) {
+            self.write(self.tx + offset, *word)?;
+        }
+        Ok(())
+    }
+
     /// Has a partition map a pair in its memory, which starts at `base`.
     pub fn of_partition(partition: Partition, base: u64) -> Outcome<Self> {
         let tx = base + FREE;
@@ -59,11 +93,16 @@ impl Pair {
         pair.map()
     }
 
-    fn map(self) -> Outcome<Self> {
-        // What an earlier test left there is not what this one expects.
+    /// What an earlier test left there is not what this one expects.
+    fn fill(&self) -> Outcome {
         for offset in (0..FILLED).step_by(8) {
             self.write(self.rx() + offset, u64::MAX)?;
         }
+        Ok(())
+    }
+
+    fn map(self) -> Outcome<Self> {
+        self.fill()?;
         expect_success(
             &self.call(&[RXTX_MAP64, self.tx, self.rx(), 1])?,
             "FFA_RXTX_MAP of two pages of one's own",
@@ -78,7 +117,7 @@ impl Pair {
     /// Has the owner make a call; returns its x0 and up.
     pub fn call(&self, values: &[u64]) -> Outcome<[u64; 14]> {
         match self.owner {
-            Owner::NormalWorld => {
+            Owner::NormalWorld | Owner::Vm(_) => {
                 let mut answer = [0; 14];
                 answer.copy_from_slice(&smc(values)[..14]);
                 Ok(answer)
@@ -91,7 +130,7 @@ impl Pair {
     pub fn received(&self, offset: u64) -> Outcome<u64> {
         let address = self.rx() + offset;
         match self.owner {
-            Owner::NormalWorld => match probe::read64(address) {
+            Owner::NormalWorld | Owner::Vm(_) => match probe::read64(address) {
                 Ok(value) => Ok(value),
                 Err(fault) => fail!("the normal world can't read its RX: {fault}"),
             },
@@ -104,7 +143,7 @@ impl Pair {
 
     fn write(&self, address: u64, value: u64) -> Outcome {
         match self.owner {
-            Owner::NormalWorld => {
+            Owner::NormalWorld | Owner::Vm(_) => {
                 if let Err(fault) = probe::write64(address, value) {
                     fail!("the normal world can't write its buffers: {fault}");
                 }
@@ -119,12 +158,29 @@ impl Pair {
 
     /// Gives RX back.
     pub fn release(&self) -> Outcome {
-        expect_success(&self.call(&[RX_RELEASE])?, "FFA_RX_RELEASE of a full RX")
+        expect_success(&self.call(&[RX_RELEASE, self.vm()])?, "FFA_RX_RELEASE of a full RX")
+    }
+
+    /// The id of the virtual machine, 0 for anybody else: who calls speaks for itself.
+    pub fn vm(&self) -> u64 {
+        match self.owner {
+            Owner::Vm(id) => id,
+            Owner::NormalWorld | Owner::Partition(_) => 0,
+        }
+    }
+
+    /// The owner's id.
+    pub fn id(&self) -> u64 {
+        match self.owner {
+            Owner::NormalWorld => 0,
+            Owner::Vm(id) => id,
+            Owner::Partition(partition) => u64::from(partition.id),
+        }
     }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        let _ = self.call(&[RXTX_UNMAP]);
+        let _ = self.call(&[RXTX_UNMAP, self.vm() << 16]);
     }
 }

@@ -74,6 +74,27 @@ pub const RXTX_MAP64: u64 = 0xc400_0066;
 /// `FFA_RXTX_UNMAP`.
 pub const RXTX_UNMAP: u64 = 0x8400_0067;
 
+/// `FFA_RX_ACQUIRE`.
+pub const RX_ACQUIRE: u64 = 0x8400_0084;
+/// `FFA_MSG_SEND2`.
+pub const MSG_SEND2: u64 = 0x8400_0086;
+/// `FFA_NOTIFICATION_BITMAP_CREATE`.
+pub const BITMAP_CREATE: u64 = 0x8400_007d;
+/// `FFA_NOTIFICATION_BITMAP_DESTROY`.
+pub const BITMAP_DESTROY: u64 = 0x8400_007e;
+/// `FFA_NOTIFICATION_BIND`.
+pub const NOTIFICATION_BIND: u64 = 0x8400_007f;
+/// `FFA_NOTIFICATION_UNBIND`.
+pub const NOTIFICATION_UNBIND: u64 = 0x8400_0080;
+/// `FFA_NOTIFICATION_SET`.
+pub const NOTIFICATION_SET: u64 = 0x8400_0081;
+/// `FFA_NOTIFICATION_GET`.
+pub const NOTIFICATION_GET: u64 = 0x8400_0082;
+/// `FFA_NOTIFICATION_INFO_GET`, 32-bit form.
+pub const NOTIFICATION_INFO_GET: u64 = 0x8400_0083;
+/// `FFA_NOTIFICATION_INFO_GET`, 64-bit form.
+pub const NOTIFICATION_INFO_GET64: u64 = 0xc400_0083;
+
 /// Makes a call; the registers that are not given are zero.
 pub fn smc(values: &[u64]) -> Registers {
     SMC.call(&registers(values))

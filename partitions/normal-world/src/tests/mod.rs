@@ -8,10 +8,13 @@ mod direct_resp;
 mod discovery;
 mod failures;
 mod features;
+mod framework;
 mod identity;
+mod indirect;
 mod interrupts;
 mod isolation;
 mod legacy;
+mod notification;
 mod partition_info_get;
 mod refused;
 mod registers;
@@ -20,6 +23,7 @@ mod scheduling;
 mod simd;
 mod system_registers;
 pub mod version;
+mod vm_buffers;
 
 use tantalum_agent::attack_uuid;
 use tantalum_partition::{
@@ -69,6 +73,10 @@ const GROUPS: &[&[Test]] = &[
     refused::TESTS,
     rxtx_map::TESTS,
     partition_info_get::TESTS,
+    notification::TESTS,
+    indirect::TESTS,
+    vm_buffers::TESTS,
+    framework::TESTS,
     scheduling::TESTS,
     interrupts::TESTS,
     registers::TESTS,

@@ -86,6 +86,15 @@ pub fn enable(id: u32) {
     write(frame + GICR_ISENABLER0, 1 << id);
 }
 
+/// Whether the private interrupt `id` of this core is the normal world's: it can enable those of its own only.
+#[must_use]
+pub fn is_own(id: u32) -> bool {
+    enable(id);
+    let enabled = read(own_frame() + GICR_ISENABLER0) & 1 << id != 0;
+    disable(id);
+    enabled
+}
+
 /// Keeps the private interrupt `id` of this core out.
 pub fn disable(id: u32) {
     write(own_frame() + GICR_ICENABLER0, 1 << id);
