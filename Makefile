@@ -3,11 +3,11 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build run test check bench fuzz clean distclean
+.PHONY: help setup build run linux test test-linux check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@cat scripts/help.txt
 
 setup: ## get what is missing: tools, the Rust target, TF-A (the others do this too)
@@ -18,6 +18,12 @@ build: setup ## build the SPMC, the partitions and the normal world
 
 run: build ## boot SCENARIO (demo) on QEMU; ends by itself
 	@scripts/run.sh $(SCENARIO) $(QEMU_ARGS)
+
+linux: build ## boot Debian's Linux with OP-TEE and partitions of ours, to a shell on this terminal
+	@scripts/linux.sh
+
+test-linux: build ## the same unattended: what the kernel finds, OP-TEE's test suite (XTEST), cores off and on
+	@scripts/linux.sh test
 
 test: setup ## everything: checks, host tests, tests on the target
 	@scripts/test.sh

@@ -170,7 +170,7 @@ def remark(source, name):
 
 def scenario_image(source, programs):
     """Where the image of a scenario's partition is."""
-    image = remark(source, "image") or source.stem
+    image = os.path.expandvars(remark(source, "image") or source.stem)
     return source.parent / image if "/" in image else programs / f"tantalum-{image}.bin"
 
 

@@ -8,6 +8,8 @@
 #   QEMU=path     the QEMU to use
 #   TIMEOUT=s     seconds after which the machine is stopped (120; with a debugger, never)
 #   MEMORY=1G     memory of the normal world
+#   DTB_ADD=file  device tree source that is added to the machine's own tree, which the normal world then gets
+#   TERMINAL=1    somebody sits at the terminal: what is typed goes to the machine, until it powers off or Ctrl-A X
 #   EXPECT=regex  success is that this line was seen and the machine powered off, instead of the verdict of
 #                 Tantalum's own normal world ("tantalum: N passed, 0 failed"); for normal worlds that others wrote
 # and all that pack.sh takes. The console is in target/qemu/SCENARIO/console.log, the secure UART in uart1.log.
@@ -20,7 +22,7 @@ MACHINE=(
     -cpu max -m "${MEMORY:-1G}"
     -display none -monitor none -nic none -no-reboot
 )
-VERDICT='^tantalum: [0-9]+ passed, [0-9]+ failed'
+VERDICT='^(tantalum|linux): [0-9]+ passed, [0-9]+ failed'
 GRACE=10
 
 # What shows in the log that a stage was reached, and what is likely wrong when nothing came after it.
@@ -30,20 +32,33 @@ STAGES=(
     "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC is silent. TFA_DEBUG=1 makes it say more."
     "^tantalum: booting|the SPMC|See the last lines of the console."
     "^tantalum: normal world|the normal world|See the last lines of the console."
+    "Booting Linux|Linux|See the last lines of the console."
 )
 
 cores() { if [[ ${ICOUNT:-0} == 1 ]]; then echo 1; else echo "${SMP:-4}"; fi; }
 
 # Fills COMMAND with the call of QEMU.
 qemu_command() {
-    local flash=$1 log=$2
+    local flash=$1 log=$2 console=''
     shift 2
+    [[ ${TERMINAL:-0} == 1 ]] && console=,mux=on
     COMMAND=("${QEMU:-qemu-system-aarch64}" "${MACHINE[@]}" -smp "$(cores)" -bios "$flash"
-        -chardev "stdio,id=console,signal=off,logfile=$log" -serial chardev:console
+        -chardev "stdio,id=console,signal=off,logfile=$log$console" -serial chardev:console
         -serial "file:${log%/*}/uart1.log")
     [[ ${ICOUNT:-0} == 1 ]] && COMMAND+=(-icount "shift=0,sleep=off")
     [[ ${GDB:-0} == 1 ]] && COMMAND+=(-gdb tcp:localhost:1234 -S)
     COMMAND+=("$@")
+    [[ -z ${DTB_ADD:-} ]] || add_to_tree "${log%/*}/machine" "$DTB_ADD"
+}
+
+# add_to_tree TREE SOURCE: makes TREE.dtb of the machine's own device tree and SOURCE, and has the machine use it.
+add_to_tree() {
+    local tree=$1
+    "${COMMAND[@]}" -machine dumpdtb="$tree.dtb" </dev/null >"$tree.log" 2>&1 ||
+        die "QEMU does not print its device tree: $(tail -n 1 "$tree.log")"
+    { dtc -q -I dtb -O dts "$tree.dtb" && cat "$2"; } >"$tree.dts"
+    dtc -q -I dts -O dtb -o "$tree.dtb" "$tree.dts" || die "DTB_ADD=$2 does not go with the machine's own device tree."
+    COMMAND+=(-dtb "$tree.dtb")
 }
 
 # What the machine prints, as it comes, without what would upset a terminal.
@@ -72,6 +87,12 @@ wait_for_machine() {
         fi
     done
     stop_machine || true
+}
+
+# The machine has the terminal to itself; how it ends is for who sits there to see.
+boot_at_terminal() {
+    rm -f "$1"
+    exec "${COMMAND[@]}"
 }
 
 boot() {
@@ -130,6 +151,10 @@ main() {
     shift
     log=$packed/console.log
     qemu_command "$packed/flash.bin" "$log" "$@"
+    if [[ ${TERMINAL:-0} == 1 ]]; then
+        say "Booting $(basename "$packed") on $(cores) core(s): ${COMMAND[0]##*/}. Ctrl-A X stops it."
+        boot_at_terminal "$log"
+    fi
     say "Booting $(basename "$packed") on $(cores) core(s): ${COMMAND[0]##*/}, at most ${TIMEOUT:-120} s"
     [[ ${GDB:-0} == 1 ]] && note "Waiting for a debugger: gdb-multiarch -ex 'target remote :1234'"
     boot "$log" "$quiet"

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Boots Debian's Linux in the normal world, with OP-TEE and partitions of our own in the secure world.
+#
+# Usage: linux.sh [test]   without "test" Linux gives a shell on this terminal, with it it runs its tests and powers off
+#   XTEST='1001 4001'      the cases of OP-TEE's test suite to run in the tests; "all" for all
+#   LINUX_ARGS='...'       more for the kernel's command line
+#   LINUX_EXTRA='a b'      folders whose content is put into Linux's root too
+# and what run.sh, pack.sh, tfa.sh, optee.sh and linux-root.sh take.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+SCENARIO=$ROOT/manifests/qemu/linux
+PACKED=$OUT/linux
+# Where TF-A is told that the kernel is, and where it finds the rest.
+KERNEL_ADDRESS=0x60000000
+INITRAMFS_ADDRESS=0x68000000
+INITRAMFS_LIMIT=0x80000000
+
+# What the boot loader would tell Linux.
+write_chosen() {
+    local size arguments="console=ttyAMA0 panic=-1 $1 ${LINUX_ARGS:-}"
+    size=$(stat --format %s "$PACKED/initramfs.cpio")
+    ((INITRAMFS_ADDRESS + size <= INITRAMFS_LIMIT)) || die "The initramfs is too big: $size bytes."
+    cat >"$PACKED/chosen.dtsi" <<EOF
+/ {
+	chosen {
+		bootargs = "${arguments//\"/}";
+		linux,initrd-start = <0x0 $INITRAMFS_ADDRESS>;
+		linux,initrd-end = <0x0 $(printf '%#x' $((INITRAMFS_ADDRESS + size)))>;
+	};
+};
+EOF
+}
+
+main() {
+    local mode=${1:-shell} arguments=quiet extra=()
+    case $mode in
+    shell) export TERMINAL=1 ;;
+    test)
+        arguments="loglevel=4 tantalum=test"
+        [[ -z ${XTEST:-} ]] || arguments+=" tantalum.xtest=${XTEST// /,}"
+        ;;
+    *) die "There is no $mode." "There are: shell, test." ;;
+    esac
+    OPTEE=$("$SCRIPTS/optee.sh")
+    read -ra extra <<<"${LINUX_EXTRA:-}"
+    "$SCRIPTS/linux-root.sh" "$PACKED" "$SCENARIO/root" "${extra[@]}" >/dev/null
+    write_chosen "$arguments"
+    export OPTEE BL33=none DTB_ADD=$PACKED/chosen.dtsi
+    export TFA_FLAGS="ARM_LINUX_KERNEL_AS_BL33=1 PRELOADED_BL33_BASE=$KERNEL_ADDRESS ${TFA_FLAGS:-}"
+    exec "$SCRIPTS/run.sh" linux \
+        -device "loader,file=$PACKED/Image,addr=$KERNEL_ADDRESS,force-raw=on" \
+        -device "loader,file=$PACKED/initramfs.cpio,addr=$INITRAMFS_ADDRESS,force-raw=on"
+}
+
+main "$@"
