@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use crate::{
     abi::{self, FfaError, SPMC_VERSION, V1_1, V1_2, Version, low},
+    id::EndpointId,
     logical::Logical,
     machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
     manifest::partition::{MessagingMethod, VmAvailability},
+    memory::MemoryManager,
     messaging::uuid_from_registers,
     partition::{Multiplicity, Partition},
     power::compatible,
@@ -21,6 +23,17 @@ pub enum Instance<'s> {
     NormalWorld,
     /// A partition, at the virtual instance.
     Partition(&'s Partition),
+}
+
+impl Instance<'_> {
+    /// The caller's id; [`EndpointId::NWD`] for all of the normal world.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        match self {
+            Self::NormalWorld => EndpointId::NWD,
+            Self::Partition(partition) => partition.endpoint(),
+        }
+    }
 }
 
 /// Feature identifiers are below this; function identifiers have bit 31.
@@ -63,6 +76,9 @@ impl Spmc {
         let function = FuncId::try_from(id).map_err(|_| FfaError::NotSupported)?;
         if abi::introduced(function) > version || !is_offered(instance, function) {
             return Err(FfaError::NotSupported);
+        }
+        if matches!(function, FuncId::MemRetrieveReq32 | FuncId::MemRetrieveReq64) {
+            return retrieve_features(instance, version, low(w2));
         }
         if low(w2) != 0 {
             return Err(FfaError::InvalidParameters);
@@ -180,6 +196,24 @@ impl Spmc {
     }
 }
 
+/// Input and output property of FFA_MEM_RETRIEVE_REQ: the response says whether memory is non-secure.
+const RETRIEVE_NS_BIT: u32 = 1 << 1;
+/// Output property of FFA_MEM_RETRIEVE_REQ: the hypervisor may ask for what was sent.
+const RETRIEVE_BY_HYPERVISOR: u32 = 1 << 2;
+
+/// FFA_FEATURES of FFA_MEM_RETRIEVE_REQ. From FF-A 1.1 on a partition has to know of the NS bit. A region is retrieved once
+/// before it is relinquished: w3 is 0.
+fn retrieve_features(instance: Instance<'_>, version: Version, asked: u32) -> Result<[u64; 8], FfaError> {
+    if asked & !RETRIEVE_NS_BIT != 0 {
+        return Err(FfaError::InvalidParameters);
+    }
+    let partition = matches!(instance, Instance::Partition(_));
+    if partition && version >= V1_1 && asked == 0 {
+        return Err(FfaError::NotSupported);
+    }
+    Ok(success(u64::from(RETRIEVE_NS_BIT | RETRIEVE_BY_HYPERVISOR)))
+}
+
 /// Size of a partition information descriptor of FF-A 1.1 and 1.2.
 const DESCRIPTOR_BYTES: u64 = 24;
 
@@ -271,7 +305,7 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::MsgSendDirectReq32
             | FuncId::MsgSendDirectReq64
             | FuncId::MsgSendDirectReq64_2
-    );
+    ) || MemoryManager::serves(function) && function != FuncId::MemRelinquish;
     let for_normal_world = matches!(
         function,
         FuncId::RxAcquire
@@ -282,6 +316,7 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
     );
     let for_partition = |partition: &Partition| match function {
         FuncId::MsgWait32
+        | FuncId::MemRelinquish
         | FuncId::Yield32
         | FuncId::MsgSendDirectResp32
         | FuncId::MsgSendDirectResp64

@@ -104,9 +104,15 @@ impl Spmc {
     }
 
     /// A framework message of the hypervisor: a VM was created, or is destroyed; x3 and x4 a handle, w5 the VM.
-    pub(crate) fn vm_message<'s>(&'s self, pe: &mut Pe<'s>, route: Route, form: Form) -> Action {
+    pub(crate) fn vm_message<'s, M: Machine>(
+        &'s self,
+        pe: &mut Pe<'s>,
+        machine: &mut M,
+        route: Route,
+        form: Form,
+    ) -> Action {
         self.lock_normal_world_version();
-        match self.check_vm_message(pe, route, form) {
+        match self.check_vm_message(pe, machine, route, form) {
             Ok(running) => {
                 pe.running = Some(running);
                 Action::Run
@@ -115,7 +121,13 @@ impl Spmc {
         }
     }
 
-    fn check_vm_message<'s>(&'s self, pe: &Pe<'s>, route: Route, form: Form) -> Result<Running<'s>, FfaError> {
+    fn check_vm_message<'s, M: Machine>(
+        &'s self,
+        pe: &Pe<'s>,
+        machine: &mut M,
+        route: Route,
+        form: Form,
+    ) -> Result<Running<'s>, FfaError> {
         let [_, _, x2, x3, x4, x5, x6, x7, ..] = pe.normal_world;
         let (wanted, kind) = match low(x2) {
             VM_CREATED => (VmAvailability::CREATED, Framework::VmCreated),
@@ -139,7 +151,7 @@ impl Spmc {
             .map_err(|why| unavailable(&pe.chain, receiver, why))?;
         if wanted == VmAvailability::DESTROYED {
             // Nobody may send it anything from here on.
-            self.forget_vm_mailbox(vm);
+            self.forget_vm_mailbox(machine, vm);
             crate::notifying::forget_vm(self, vm);
         }
         Ok(running)

@@ -101,7 +101,7 @@ impl Spmc {
             }
             if running.partition.stop() {
                 crate::console::flush(running, machine);
-                crate::mailbox::forget(running.partition);
+                self.forget_mailbox(machine, running.partition);
                 crate::notifying::forget(self, running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
             }
@@ -111,28 +111,31 @@ impl Spmc {
 
     /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.
     pub(crate) fn leave_stopped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        let Some(running) = pe.running.take() else {
-            return refuse(pe, FfaError::Aborted);
-        };
-        let partition = running.partition;
-        retire(machine, running);
-        if let Some(afresh) = self.restart(pe, machine, partition) {
-            pe.running = Some(afresh);
-            return Action::Run;
+        while let Some(running) = pe.running.take() {
+            let partition = running.partition;
+            retire(machine, running);
+            if let Some(afresh) = self.bury(pe, machine, partition) {
+                pe.running = Some(afresh);
+                return Action::Run;
+            }
+            let Some(mut caller) = pe.chain.pop() else {
+                return self.chain_is_gone(pe, machine);
+            };
+            abi::put_error(&mut caller.ctx.x, why_gone(pe));
+            let goes_on = !caller.partition.is_stopped();
+            pe.running = Some(caller);
+            if goes_on {
+                return Action::Run;
+            }
         }
-        self.unwind(pe, machine)
+        refuse(pe, FfaError::Aborted)
     }
 
     /// Goes on with whoever waits for a context that is gone, or that was just started. At boot it is the next to start.
     pub(crate) fn unwind<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         match pe.chain.pop() {
             Some(mut caller) => {
-                let error = if core::mem::take(&mut pe.late) {
-                    FfaError::Busy
-                } else {
-                    FfaError::Aborted
-                };
-                abi::put_error(&mut caller.ctx.x, error);
+                abi::put_error(&mut caller.ctx.x, why_gone(pe));
                 self.resume_caller(pe, machine, caller)
             }
             None => self.chain_is_gone(pe, machine),
@@ -182,21 +185,8 @@ impl Spmc {
             pe.running = Some(caller);
             return Action::Run;
         }
-        self.resume_outward(pe, machine, caller)
-    }
-
-    #[cold]
-    fn resume_outward<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, stopped: Running<'s>) -> Action {
-        retire(machine, stopped);
-        while let Some(mut caller) = pe.chain.pop() {
-            abi::put_error(&mut caller.ctx.x, FfaError::Aborted);
-            if !caller.partition.is_stopped() {
-                pe.running = Some(caller);
-                return Action::Run;
-            }
-            retire(machine, caller);
-        }
-        self.chain_is_gone(pe, machine)
+        pe.running = Some(caller);
+        self.leave_stopped(pe, machine)
     }
 
     /// Nobody of the call chain is left: the PE goes on with its boot or a power message, or the normal world learns of it.
@@ -206,11 +196,7 @@ impl Spmc {
         } else if pe.relay.is_some() {
             self.relay_answered(pe, machine, crate::power::PSCI_DENIED)
         } else {
-            let error = if core::mem::take(&mut pe.late) {
-                FfaError::Busy
-            } else {
-                FfaError::Aborted
-            };
+            let error = why_gone(pe);
             refuse(pe, error)
         }
     }
@@ -243,6 +229,15 @@ impl Spmc {
             };
             switch_off(slot, pe);
         }
+    }
+}
+
+/// What is told to whoever waits for a context that is gone: to ask again when it was only started.
+fn why_gone(pe: &mut Pe<'_>) -> FfaError {
+    if core::mem::take(&mut pe.late) {
+        FfaError::Busy
+    } else {
+        FfaError::Aborted
     }
 }
 

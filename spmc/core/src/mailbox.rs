@@ -3,17 +3,18 @@
 
 use arrayvec::ArrayVec;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
-use tantalum_stage2::{Access, Ipa, MemoryType};
+
+use arm_ffa::FuncId;
 
 use crate::{
     abi::{FfaError, Route, V1_1, Version, low},
     addr::{PageRange, PhysAddr, World},
     discovery::Instance,
     id::EndpointId,
-    machine::{Machine, TableMemory},
-    manifest::spmc::MemoryKind,
+    machine::Machine,
+    memory::{self, Buffer, Caller},
     messaging::uuid_from_registers,
-    partition::{Partition, Stage2Tables},
+    partition::Partition,
     spmc::{Spmc, success},
 };
 
@@ -88,55 +89,109 @@ impl Spmc {
         match instance {
             Instance::NormalWorld if tx | rx | u64::from(pages) == 0 => {
                 let (vm, tx, rx) = self.passed_on(machine)?;
-                let buffers = self.normal_world_buffers(tx, rx)?;
                 let mut mailboxes = self.vm_mailboxes.lock();
                 if mailboxes.iter().any(|(id, _)| *id == vm) {
                     return Err(FfaError::Denied);
                 }
-                mailboxes.try_push((vm, buffers)).map_err(|_| FfaError::NoMemory)?;
+                if mailboxes.is_full() {
+                    return Err(FfaError::NoMemory);
+                }
+                mailboxes.push((vm, self.take_pair(machine, vm, tx, rx)?));
             }
-            Instance::NormalWorld => {
+            _ => {
                 let (tx, rx) = (page_range(tx, pages)?, page_range(rx, pages)?);
-                let mut mailbox = self.normal_world_mailbox.lock();
+                let mut mailbox = self.mailbox(instance).lock();
                 if mailbox.is_some() {
                     return Err(FfaError::Denied);
                 }
-                *mailbox = Some(self.normal_world_buffers(tx, rx)?);
+                *mailbox = Some(self.take_pair(machine, instance.id(), tx, rx)?);
             }
-            Instance::Partition(partition) => {
-                let (tx, rx) = (page_range(tx, pages)?, page_range(rx, pages)?);
-                if tx.overlaps(&rx) {
-                    return Err(FfaError::InvalidParameters);
-                }
-                let mut mailbox = partition.mailbox.lock();
-                if mailbox.is_some() {
-                    return Err(FfaError::Denied);
-                }
-                let tables = partition.tables.lock();
-                let world = partition_may_map(&tables, machine, &tx, &rx)?;
-                *mailbox = Some(Buffers {
+        }
+        Ok(success(0))
+    }
+
+    /// Takes memory of `owner` for a buffer pair: its to read and write, and nobody else's, RAM, all in one world.
+    fn take_pair<M: Machine>(
+        &self,
+        machine: &mut M,
+        owner: EndpointId,
+        tx: PageRange,
+        rx: PageRange,
+    ) -> Result<Buffers, FfaError> {
+        if tx.overlaps(&rx) || tx.pages() != rx.pages() {
+            return Err(FfaError::InvalidParameters);
+        }
+        let world = self.shares.hold(machine, self, owner, &tx)?;
+        let error = match self.shares.hold(machine, self, owner, &rx) {
+            Ok(same) if same == world => {
+                return Ok(Buffers {
                     world,
                     rx,
                     tx,
                     rx_full: false,
                 });
             }
-        }
-        Ok(success(0))
+            Ok(other) => {
+                self.shares.unhold(machine, self, owner, &rx, other);
+                FfaError::Denied
+            }
+            Err(error) => error,
+        };
+        self.shares.unhold(machine, self, owner, &tx, world);
+        Err(error)
     }
 
-    /// A buffer pair in memory of the normal world.
-    fn normal_world_buffers(&self, tx: PageRange, rx: PageRange) -> Result<Buffers, FfaError> {
-        if tx.overlaps(&rx) || tx.pages() != rx.pages() {
-            return Err(FfaError::InvalidParameters);
+    /// Gives the memory of a buffer pair back to its owner.
+    fn give_back_pair<M: Machine>(&self, machine: &mut M, owner: EndpointId, buffers: &Buffers) {
+        for range in [&buffers.tx, &buffers.rx] {
+            self.shares.unhold(machine, self, owner, range, buffers.world);
         }
-        let world = self.normal_world_may_map(&tx).and(self.normal_world_may_map(&rx))?;
-        Ok(Buffers {
-            world,
-            rx,
-            tx,
-            rx_full: false,
-        })
+    }
+
+    /// Gives a partition the buffers that its manifest asks for, if it has the memory.
+    pub(crate) fn take_buffers<M: Machine>(&self, machine: &mut M, partition: &Partition, buffers: Option<Buffers>) {
+        let mut mailbox = partition.mailbox.lock();
+        *mailbox =
+            buffers.and_then(|Buffers { tx, rx, .. }| self.take_pair(machine, partition.endpoint(), tx, rx).ok());
+    }
+
+    /// What was in the buffers of a partition that was stopped is nobody's any more.
+    pub(crate) fn forget_mailbox<M: Machine>(&self, machine: &mut M, partition: &Partition) {
+        let mut mailbox = partition.mailbox.lock();
+        if let Some(buffers) = mailbox.take() {
+            self.give_back_pair(machine, partition.endpoint(), &buffers);
+        }
+    }
+
+    /// A memory management call, with the caller's mailbox held, so that its buffers stay its own meanwhile.
+    pub(crate) fn memory_call<M: Machine>(
+        &self,
+        instance: Instance<'_>,
+        machine: &mut M,
+        function: FuncId,
+        registers: &[u64; 8],
+    ) -> Result<[u64; 8], FfaError> {
+        let mut mailbox = self.mailbox(instance).lock();
+        let buffers = mailbox.map(|buffers| {
+            let buffer = |range| Buffer {
+                world: buffers.world,
+                range,
+            };
+            memory::Buffers {
+                tx: buffer(buffers.tx),
+                rx: buffer(buffers.rx),
+                rx_full: buffers.rx_full,
+            }
+        });
+        let caller = Caller {
+            id: instance.id(),
+            version: self.version_of(instance),
+        };
+        let reply = self.shares.call(machine, self, caller, function, registers, buffers)?;
+        if let Some(buffers) = mailbox.as_mut() {
+            buffers.rx_full |= reply.fills_rx;
+        }
+        Ok(reply.registers)
     }
 
     /// Reads the endpoint RX/TX descriptor in the hypervisor's TX, each word once: the VM, its TX and its RX (FF-A 1.2, table
@@ -160,7 +215,12 @@ impl Spmc {
     ///
     /// # Errors
     /// `InvalidParameters` when there is no pair, or an id that is not the caller's to give.
-    pub(crate) fn unmap_buffers(&self, instance: Instance<'_>, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
+    pub(crate) fn unmap_buffers<M: Machine>(
+        &self,
+        instance: Instance<'_>,
+        machine: &mut M,
+        registers: &[u64; 8],
+    ) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
         let Route {
             source: id,
@@ -171,21 +231,24 @@ impl Spmc {
             return Err(FfaError::InvalidParameters);
         }
         if id == EndpointId::NWD {
-            self.mailbox(instance)
-                .lock()
-                .take()
-                .ok_or(FfaError::InvalidParameters)?;
-        } else if !self.forget_vm_mailbox(id) {
+            let mut mailbox = self.mailbox(instance).lock();
+            let buffers = mailbox.take().ok_or(FfaError::InvalidParameters)?;
+            self.give_back_pair(machine, instance.id(), &buffers);
+        } else if !self.forget_vm_mailbox(machine, id) {
             return Err(FfaError::InvalidParameters);
         }
         Ok(success(0))
     }
 
     /// Drops the buffers of a VM. Says whether there were any.
-    pub(crate) fn forget_vm_mailbox(&self, id: EndpointId) -> bool {
+    pub(crate) fn forget_vm_mailbox<M: Machine>(&self, machine: &mut M, id: EndpointId) -> bool {
         let mut mailboxes = self.vm_mailboxes.lock();
         let place = mailboxes.iter().position(|(vm, _)| *vm == id);
-        place.is_some_and(|place| mailboxes.swap_pop(place).is_some())
+        let Some((vm, buffers)) = place.and_then(|place| mailboxes.swap_pop(place)) else {
+            return false;
+        };
+        self.give_back_pair(machine, vm, &buffers);
+        true
     }
 
     /// FFA_RX_RELEASE: the caller has read its RX buffer; w1 bits 15:0 a VM, from its hypervisor.
@@ -332,24 +395,6 @@ impl Spmc {
             Instance::Partition(partition) => partition.version(),
         }
     }
-
-    /// The normal world's buffers are in its own RAM: declared as such, and not given to a partition.
-    fn normal_world_may_map(&self, range: &PageRange) -> Result<World, FfaError> {
-        let is_ram = self
-            .declared
-            .iter()
-            .any(|ram| ram.kind == MemoryKind::NsMemory && ram.range.contains_range(range));
-        let is_taken = self
-            .partitions()
-            .iter()
-            .flat_map(|partition| partition.regions.iter())
-            .any(|region| region.world == World::NonSecure && region.range.overlaps(range));
-        if is_ram && !is_taken {
-            Ok(World::NonSecure)
-        } else {
-            Err(FfaError::Denied)
-        }
-    }
 }
 
 fn page_range(base: u64, pages: u32) -> Result<PageRange, FfaError> {
@@ -396,28 +441,6 @@ const DESCRIPTOR_BYTES_1_0: u64 = 8;
 /// Size of a descriptor of FF-A 1.1 and 1.2.
 const DESCRIPTOR_BYTES: u64 = 24;
 
-/// A partition's buffers are in its own memory: mapped for it to read and write, all in one of its spaces, Normal memory.
-fn partition_may_map<M: TableMemory>(
-    tables: &Stage2Tables,
-    memory: &M,
-    tx: &PageRange,
-    rx: &PageRange,
-) -> Result<World, FfaError> {
-    for (space, world) in [(&tables.secure, World::Secure), (&tables.non_secure, World::NonSecure)] {
-        let open = |page: PhysAddr| {
-            space.translate(memory, Ipa(page.as_u64())).is_some_and(|mapping| {
-                mapping.attributes.access() == Access::ReadWrite
-                    && mapping.attributes.memory() == MemoryType::NormalWriteBack
-                    && mapping.output.0 == page.as_u64()
-            })
-        };
-        if tx.page_addresses().chain(rx.page_addresses()).all(open) {
-            return Ok(world);
-        }
-    }
-    Err(FfaError::Denied)
-}
-
 /// The buffers that a partition's manifest asks for (`rx_tx-info`).
 #[must_use]
 pub(crate) fn from_manifest(rx: PageRange, tx: PageRange, world: World) -> Option<Buffers> {
@@ -434,9 +457,4 @@ pub(crate) fn release_at_wait(partition: &Partition) {
     if let Some(buffers) = partition.mailbox.lock().as_mut() {
         buffers.rx_full = false;
     }
-}
-
-/// What was in the buffers of a partition that was stopped is nobody's any more.
-pub(crate) fn forget(partition: &Partition) {
-    *partition.mailbox.lock() = None;
 }

@@ -40,7 +40,7 @@ impl Spmc {
     ) -> Action {
         let [_, _, x2, x3, x4, x5, x6, x7, ..] = pe.normal_world;
         if !route.source.is_secure() {
-            return self.vm_message(pe, route, form);
+            return self.vm_message(pe, machine, route, form);
         }
         if route.source != EndpointId::SPMD || route.destination != EndpointId::SPMC || form != Form::Direct32 {
             return refuse(pe, FfaError::InvalidParameters);

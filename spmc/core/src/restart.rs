@@ -5,22 +5,25 @@
 //! FFA_MSG_WAIT, before whoever waited for the partition learns that its call was ABORTED. Contexts pinned to other PEs are
 //! started when they are next asked, which is answered with BUSY. A partition that fails while it starts stays stopped.
 //!
-//! All memory of the partition is taken to be its own. Memory sharing, once partitions can use it, has to end what the stopped
-//! partition has lent or borrowed first, or hold the restart back.
+//! What it had borrowed is relinquished before, and what it had sent is reclaimed. If others still have some of that, or it
+//! has given pages of its image away, it stays stopped.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use spin::mutex::TicketMutex;
+use tantalum_stage2::{Access, Entry, Ipa, IpaRange, MemoryType, Ownership, Run, Tables};
 
 use crate::{
     abi::{Target, Version},
-    addr::{PageRange, PhysAddr, World},
+    addr::{PAGE_SHIFT, PageRange, PhysAddr, World},
     fault::FaultHistory,
     id::{EndpointId, PeIndex},
     lifecycle::reset,
     machine::Machine,
     mailbox::Buffers,
-    manifest::partition::Access,
     partition::{Health, Partition},
     spmc::{Pe, Running, Spmc},
     vcpu::{Model, State},
@@ -63,27 +66,40 @@ impl Restart {
 }
 
 impl Spmc {
-    /// Makes a stopped partition ready to start on this PE, if it may and can: its first context to run.
+    /// A context of a stopped partition has left the PE. After the last one, what it had borrowed and lent ends; then it is
+    /// made ready to start on this PE, if it may and can: its first context to run.
     #[cold]
     #[inline(never)]
-    pub(crate) fn restart<'s, M: Machine>(
+    pub(crate) fn bury<'s, M: Machine>(
         &'s self,
         pe: &Pe<'s>,
         machine: &mut M,
         partition: &'s Partition,
     ) -> Option<Running<'s>> {
+        let _claim = match &partition.restart {
+            Some(restart) => Some(restart.claim.try_lock()?),
+            None => None,
+        };
+        if !partition.is_stopped()
+            || partition
+                .slots
+                .iter()
+                .any(|slot| matches!(*slot.lock(), State::OnPe(_)))
+        {
+            return None;
+        }
+        self.forget_mailbox(machine, partition);
+        self.shares.forget(machine, self, partition.endpoint());
         let restart = partition.restart.as_ref()?;
-        let _claim = restart.claim.try_lock()?;
-        let may = self.is_booted() && partition.is_stopped() && !restart.failed.load(Ordering::Acquire);
-        if !may || !withdraw(partition) {
+        if !self.is_booted() || restart.failed.load(Ordering::Acquire) || !withdraw(partition) {
             return None;
         }
         self.release_work_for(partition.endpoint());
-        if !restore(machine, partition, restart.copy) {
+        if self.shares.has_shares(partition.endpoint()) || !restore(machine, partition, restart.copy) {
             restart.give_up();
             return None;
         }
-        *partition.mailbox.lock() = restart.buffers;
+        self.take_buffers(machine, partition, restart.buffers);
         if let Some(notifications) = &partition.notifications {
             notifications.lock().clear();
         }
@@ -163,23 +179,44 @@ fn take_off(pe: PeIndex, partition: &Partition, first: bool) -> Option<Running<'
     })
 }
 
-/// The image as it was loaded; zeroes in what else the partition could write to and nobody else has.
+/// The image as it was loaded; zeroes in all else that the partition owns and can write to in the secure world, donations
+/// of others included.
 fn restore<M: Machine>(machine: &mut M, partition: &Partition, saved: PageRange) -> bool {
-    let own = |region: &&crate::partition::Region| {
-        region.world == World::Secure && !region.device && region.access.contains(Access::WRITE)
-    };
     let memory = partition.memory;
-    for region in partition.regions.iter().filter(own) {
-        if machine.zero(World::Secure, region.range).is_err() {
-            return false;
-        }
-    }
     let Ok(image) = PageRange::new(memory.base(), saved.pages()) else {
         return false;
     };
-    let copied = copy(machine, World::Secure, saved.base(), image);
+    let tables = partition.tables.lock();
+    let (mut at, mut intact) = (0, 0);
+    while let Some(own) = next_own(&tables.secure, machine, at) {
+        if machine.zero(World::Secure, own).is_err() {
+            return false;
+        }
+        at = own.end().as_u64();
+        intact += own.intersection(&image).map_or(0, |part| part.pages());
+    }
+    let copied = intact == image.pages() && copy(machine, World::Secure, saved.base(), image);
     machine.synchronise_code(World::Secure, memory);
     copied
+}
+
+/// The first pages from an address on that are a partition's own, RAM, and open to it to write.
+fn next_own<M: Machine>(tables: &Tables, machine: &M, from: u64) -> Option<PageRange> {
+    let left = tables.ipa_size().limit().0.checked_sub(from)? >> PAGE_SHIFT;
+    let mut found = None;
+    let visit = |run: Run| match run.entry {
+        Entry::Mapped(output, attributes)
+            if attributes.memory() == MemoryType::NormalWriteBack
+                && attributes.access() == Access::ReadWrite
+                && attributes.ownership() == Ownership::Owned =>
+        {
+            found = PageRange::new(PhysAddr::new(output.0), run.range.pages()).ok();
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    let _ = tables.walk(machine, IpaRange::new(Ipa(from), left)?, visit);
+    found
 }
 
 /// Copies as many bytes as `to` has.

@@ -16,6 +16,7 @@ use crate::{
     machine::{Machine, SmcRegisters},
     mailbox::{Mailbox, VmMailboxes},
     manifest::spmc::{MemoryRange, Mpidr},
+    memory::MemoryManager,
     notifying::{VmRegistry, Vms},
     partition::{Partition, decode_version, lock_version, negotiate},
     vcpu::{Model, Slot},
@@ -147,6 +148,8 @@ pub struct Spmc {
     pub(crate) normal_world_mailbox: Mailbox,
     pub(crate) vm_mailboxes: VmMailboxes,
     pub(crate) vms: Vms,
+    /// What was shared, lent and donated, and whose the normal world's memory is.
+    pub(crate) shares: MemoryManager,
     normal_world_version: AtomicU32,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
@@ -161,6 +164,7 @@ impl Spmc {
         memory: PageRange,
         declared: Vec<MemoryRange>,
         ipa_size: IpaSize,
+        shares: MemoryManager,
     ) -> Self {
         let vcpus = cpus.len().max(MIN_VM_VCPUS);
         let offset = |id: EndpointId| usize::from(id.as_u16() & 0x7fff);
@@ -186,6 +190,7 @@ impl Spmc {
             normal_world_mailbox: Mailbox::new(None),
             vm_mailboxes: VmMailboxes::default(),
             vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
+            shares,
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
             booted: AtomicBool::new(false),
         }
@@ -214,6 +219,12 @@ impl Spmc {
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
+    }
+
+    /// Memory management.
+    #[must_use]
+    pub fn shares(&self) -> &MemoryManager {
+        &self.shares
     }
 
     /// The policy state of the PE with the affinity of `mpidr`, or `None` when the manifest does not name it.
@@ -357,7 +368,7 @@ impl Spmc {
             FuncId::RxTxMap32 | FuncId::RxTxMap64 => {
                 self.map_buffers(caller, machine, asked, function == FuncId::RxTxMap64)
             }
-            FuncId::RxTxUnmap => self.unmap_buffers(caller, asked),
+            FuncId::RxTxUnmap => self.unmap_buffers(caller, machine, asked),
             FuncId::RxRelease => self.release_rx(caller, asked),
             FuncId::MsgSend2 => self.send_indirect(caller, pe, machine, asked),
             FuncId::PartitionInfoGet => self.partition_info_get(caller, machine, asked),
@@ -365,6 +376,7 @@ impl Spmc {
             FuncId::NotificationUnbind => self.bind(caller, asked, false),
             FuncId::NotificationSet => self.set(caller, pe, machine, asked),
             FuncId::NotificationGet => self.get(caller, asked),
+            _ if MemoryManager::serves(function) => self.memory_call(caller, machine, function, asked),
             _ => Err(FfaError::NotSupported),
         }
     }

@@ -13,9 +13,11 @@ use core::fmt;
 use tantalum_stage2::IpaSize;
 
 use crate::{
-    addr::PageRange,
+    addr::{PageRange, World},
     machine::Machine,
     manifest::{Diagnostic, Report, Severity, SpmcManifest, spmc::Mpidr, system},
+    memory::{Limits, MemoryManager, SHARE_BYTES},
+    partition::Partition,
     sort::sort_by_key,
     spmc::Spmc,
 };
@@ -44,7 +46,7 @@ pub enum BootError {
     Manifest,
     /// The SPMC manifest has no CPU node for the boot PE.
     BootCpuUnknown(u64),
-    /// Not enough memory for the PEs that the manifest names.
+    /// Not enough memory for the PEs and the memory that the manifest names.
     OutOfMemory,
 }
 
@@ -58,7 +60,7 @@ impl fmt::Display for BootError {
                     "the SPMC manifest has no cpu node for the boot CPU, whose MPIDR is {mpidr:#x}"
                 )
             }
-            Self::OutOfMemory => f.write_str("the SPMC's memory is too small for the PEs that the manifest names"),
+            Self::OutOfMemory => f.write_str("the SPMC's memory is too small for what the manifest names"),
         }
     }
 }
@@ -98,8 +100,29 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
             partitions.push(partition);
         }
     }
+    let shares = shares(&manifest, &partitions, budget, machine)?;
     let logical = crate::logical::ask(machine);
-    Ok(Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size).with_logical_partitions(logical))
+    let spmc = Spmc::new(cpus, partitions, config.spmc_memory, manifest.memory, ipa_size, shares);
+    for partition in spmc.partitions() {
+        let buffers = partition.mailbox.lock().take();
+        spmc.take_buffers(machine, partition, buffers);
+    }
+    Ok(spmc.with_logical_partitions(logical))
+}
+
+/// Memory management, with as much of everything as the SPMC's memory allows.
+fn shares<M: Machine>(
+    manifest: &SpmcManifest,
+    partitions: &[Partition],
+    budget: Budget,
+    machine: &mut M,
+) -> Result<MemoryManager, BootError> {
+    let taken = partitions
+        .iter()
+        .flat_map(|partition| &partition.regions)
+        .filter(|region| region.world == World::NonSecure)
+        .map(|region| region.range);
+    MemoryManager::new(machine, &manifest.memory, taken, budget.shares()).map_err(|_| BootError::OutOfMemory)
 }
 
 /// What partitions may take of the SPMC's memory while it boots. What the PEs need is set aside first, and some is left for
@@ -110,6 +133,8 @@ struct Budget {
     heap_bytes: usize,
     /// Pages for stage-2 tables of all partitions together.
     table_pages: usize,
+    /// Pages for all of that.
+    pages: usize,
 }
 
 impl Budget {
@@ -121,10 +146,26 @@ impl Budget {
         Ok(Self {
             heap_bytes: (rest / 3).saturating_mul(PAGE_BYTES),
             table_pages: rest / 2,
+            pages: rest,
         })
+    }
+
+    /// An eighth of the memory is for shares, and a quarter of it for what they hold; of either, an eighth is not the normal
+    /// world's.
+    fn shares(&self) -> Limits {
+        let number = |pages: usize| u32::try_from(pages).unwrap_or(u32::MAX);
+        let shares = number(self.pages.saturating_mul(PAGE_BYTES / 8 / SHARE_BYTES)).min(MAX_SHARES);
+        Limits {
+            shares,
+            pages: number(self.pages / 4),
+            reserved: shares / 8,
+            tables: self.pages / 4,
+        }
     }
 }
 
+/// As many shares as there may be, whatever the memory.
+const MAX_SHARES: u32 = 0x4000;
 /// Bytes of a page.
 const PAGE_BYTES: usize = 4096;
 

@@ -201,7 +201,9 @@ impl MemoryManager {
                 fills_rx = true;
                 self.frag_rx(machine, caller, handle, [w3, w4], needed()?.free_rx()?)
             }
-            FuncId::MemRelinquish => self.relinquish(machine, partitions, caller, needed()?.tx),
+            FuncId::MemRelinquish if !caller.is_normal_world() => {
+                self.relinquish(machine, partitions, caller, needed()?.tx)
+            }
             FuncId::MemReclaim => self.reclaim(machine, partitions, caller, handle, w3),
             _ => Err(FfaError::NotSupported),
         }?;

@@ -44,7 +44,7 @@ pub use self::{
     call::{Buffers, Outcome, Reply},
     descriptor::Buffer,
     plan::{Partitions, Space},
-    share::Limits,
+    share::{Limits, SHARE_BYTES},
 };
 use self::{
     normal_world::NormalWorldMap,

@@ -318,6 +318,9 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of heap that a share takes, whether there is one or not.
+pub const SHARE_BYTES: usize = size_of::<Slot>() + size_of::<Account>();
+
 /// What an owner has taken.
 #[derive(Clone, Copy, Debug)]
 struct Account {

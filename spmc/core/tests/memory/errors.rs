@@ -486,7 +486,13 @@ fn wrong_relinquish_descriptors() {
     bad(&mut w, SP3, &relinquish(handle, 0, &[SP2]), INVALID, "for another");
     bad(&mut w, SP3, &relinquish(handle, 0, &[SP3]), INVALID, "not a borrower");
     bad(&mut w, SP1, &relinquish(handle, 0, &[SP1]), INVALID, "the owner");
-    bad(&mut w, NWD, &relinquish(handle, 0, &[NWD]), INVALID, "the normal world");
+    bad(
+        &mut w,
+        NWD,
+        &relinquish(handle, 0, &[NWD]),
+        FfaError::NotSupported,
+        "the normal world",
+    );
     bad(
         &mut w,
         SP2,

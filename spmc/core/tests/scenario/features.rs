@@ -16,7 +16,9 @@ fn agrees_with_what_calls_answer() {
         let (spmc, machine) = three();
         let mut system = System::booted(&spmc, machine);
         system.ask(0, A);
-        system.smc(0, &[FEATURES, id]);
+        // A partition has to know of the NS bit in what it retrieves.
+        let property = if id & 0xff == 0x74 { 2 } else { 0 };
+        system.smc(0, &[FEATURES, id, property]);
         let offered = system.regs(0)[0] == SUCCESS;
         assert!(offered || system.regs(0) == error(NOT_SUPPORTED));
         system.smc(0, &[id, 0, 0, 0, 0, 0, 0, 0]);
@@ -93,6 +95,35 @@ fn what_nobody_defines_is_not_supported() {
         0xffff_ffff,
     ] {
         system.nwd_fails(0, &[FEATURES, id], NOT_SUPPORTED);
+    }
+}
+
+#[test]
+fn memory_is_retrieved_with_the_ns_bit() {
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("b", |b| b.version(1, 0))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    for id in [MEM_RETRIEVE_REQ, MEM_RETRIEVE_REQ | 1 << 30] {
+        // The NS bit, and the hypervisor's request.
+        for property in [0, 2] {
+            system.nwd(0, &[FEATURES, id, property]);
+            assert_eq!(system.regs(0), success(6));
+        }
+        system.nwd_fails(0, &[FEATURES, id, 3], INVALID_PARAMETERS);
+        system.ask(0, A);
+        system.smc(0, &[FEATURES, id, 2]);
+        assert_eq!(system.regs(0), success(6));
+        system.smc_fails(0, &[FEATURES, id], NOT_SUPPORTED);
+        system.smc_fails(0, &[FEATURES, id, 6], INVALID_PARAMETERS);
+        system.respond(0, A, 0);
+        system.ask(0, B);
+        for property in [0, 2] {
+            system.smc(0, &[FEATURES, id, property]);
+            assert_eq!(system.regs(0), success(6));
+        }
+        system.respond(0, B, 0);
     }
 }
 

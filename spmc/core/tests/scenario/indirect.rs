@@ -475,13 +475,23 @@ fn descriptor_of_passed_on_buffers_is_checked() {
         pass_on(&mut system, 5, &[change]);
         system.nwd_fails(0, &[RXTX_MAP], DENIED);
     }
+    let own = |vm: u32| [(8, 0x4001_0000_u32 + (vm << 16)), (16, 0x4001_8000 + (vm << 16))];
     for vm in 1..=16 {
-        pass_on(&mut system, vm, &[]);
+        pass_on(&mut system, vm, &own(vm));
         system.nwd(0, &[RXTX_MAP]);
         assert_eq!(system.regs(0), success(0));
     }
-    pass_on(&mut system, 17, &[]);
+    pass_on(&mut system, 17, &own(17));
     system.nwd_fails(0, &[RXTX_MAP], NO_MEMORY);
+    // Pages that are a buffer of another already.
+    system.nwd(0, &[RXTX_UNMAP, 1 << 16]);
+    for change in [(8, 0x4003_1000), (16, 0x4003_9000), (16, 0x4000_0000)] {
+        pass_on(&mut system, 17, &[own(17).as_slice(), &[change]].concat());
+        system.nwd_fails(0, &[RXTX_MAP], DENIED);
+    }
+    pass_on(&mut system, 17, &own(1));
+    system.nwd(0, &[RXTX_MAP]);
+    assert_eq!(system.regs(0), success(0));
 }
 
 #[test]

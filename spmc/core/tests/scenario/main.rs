@@ -20,6 +20,7 @@ mod indirect;
 mod interrupt;
 mod logical;
 mod manifests;
+mod memory;
 mod msg_wait;
 mod partition_info_get_regs;
 mod psci;

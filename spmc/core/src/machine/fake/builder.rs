@@ -20,6 +20,7 @@ use crate::{
         partition::{Access, MessagingMethod, NsInterruptsAction, PowerManagement, Service, VmAvailability},
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
+    memory::{Limits, MemoryManager},
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
     restart::Restart,
     spmc::Spmc,
@@ -208,7 +209,7 @@ impl Builder {
     pub fn build(self) -> (Spmc, FakeMachine) {
         let mut machine = FakeMachine::new(self.pes);
         let cpus = (0..self.pes).map(|index| Mpidr::from_register(index as u64)).collect();
-        let partitions = self
+        let partitions: Vec<_> = self
             .partitions
             .iter()
             .enumerate()
@@ -229,7 +230,20 @@ impl Builder {
                 range: range(0x0904_0000, 1),
             },
         ];
-        (Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39), machine)
+        let taken = partitions.iter().flat_map(|partition: &Partition| {
+            let regions = partition.regions.iter();
+            regions
+                .filter(|region| region.world == World::NonSecure)
+                .map(|region| region.range)
+        });
+        let shares =
+            MemoryManager::new(&mut machine, &declared, taken, Limits::default()).expect("fake memory has no end");
+        let spmc = Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39, shares);
+        for partition in spmc.partitions() {
+            let buffers = partition.mailbox.lock().take();
+            spmc.take_buffers(&mut machine, partition, buffers);
+        }
+        (spmc, machine)
     }
 
     fn build_one(&self, index: usize, builder: &PartitionBuilder, machine: &mut FakeMachine) -> Partition {
