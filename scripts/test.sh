@@ -12,6 +12,7 @@ BOOTS=(
     "test 1"
     "test 4"
     "test-attacks 4"
+    "vault 4"
 )
 LOGS=$OUT/logs
 

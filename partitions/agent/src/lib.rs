@@ -27,6 +27,8 @@ pub const SILENT: Uuid = uuid!("e1946d07-5b28-4a9c-b3f6-7c08a2e5d943");
 pub const LEGACY: Uuid = uuid!("5d0e73a9-c41b-4f62-8b7d-19e6a04f2c85");
 /// UUIDs of the attacking partitions: the first one's, the others differ in the last digit.
 pub const ATTACK: Uuid = uuid!("d04a6f3b-7e15-4298-a0c9-61b5f8e2c750");
+/// UUID of the partition with a key and a counter.
+pub const VAULT: Uuid = uuid!("96d83ef0-eac1-4b57-b36d-028d19e4f750");
 /// UUIDs of the two small partitions for measuring.
 pub const BENCH: [Uuid; 2] = [
     uuid!("27a9d5c1-0e4f-4b63-9d82-c5f7081e6ab1"),

@@ -22,10 +22,12 @@ pub fn link() {
         return;
     }
     // `notext`: with the static relocation model constants that hold addresses are in read-only sections, and the entry code patches them there.
+    // `norelro`: no loader makes memory read-only after that, so nothing has to lie where one could.
     for argument in [
         "-pie",
         "--no-dynamic-linker",
         "-znotext",
+        "-znorelro",
         "-zmax-page-size=4096",
         "--no-eh-frame-hdr",
     ] {

@@ -85,6 +85,26 @@ pub fn has_sme_full_sve() -> bool {
     has_sme() && read_register!("S3_0_C0_C4_5") >> 63 != 0
 }
 
+/// A random number that the processor makes (`RNDR`), or `None` when it has no such instruction (`FEAT_RNG`) or, tried again and again, no entropy.
+#[must_use]
+pub fn random() -> Option<u64> {
+    if read_register!("id_aa64isar0_el1") >> 60 == 0 {
+        return None;
+    }
+    for _ in 0..1000 {
+        let (value, failed): (u64, u64);
+        // SAFETY: reading the register, which was found to exist, changes nothing but the flags that tell whether it went well.
+        unsafe {
+            asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) value, out(reg) failed, options(nomem, nostack))
+        };
+        if failed == 0 {
+            return Some(value);
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
+
 /// `ID_AA64MMFR0_EL1.PARange`, capped at the 48 bits that the tables of [`crate::mmu`] can express.
 #[must_use]
 pub(crate) fn physical_address_range() -> u64 {

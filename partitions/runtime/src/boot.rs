@@ -141,6 +141,17 @@ impl Information {
     pub fn text(&self, name: &str) -> Option<&'static str> {
         self.manifest()?.root().property(name)?.value_as().ok()
     }
+
+    /// The strings of a property of a node under the root of the manifest. A node whose name has a vendor's prefix, `vendor,name`, is for the
+    /// partition itself.
+    #[must_use]
+    pub fn texts(&self, node: &str, property: &str) -> Option<impl Iterator<Item = &'static str> + use<>> {
+        let mut nodes = self.manifest()?.root().children();
+        let mut properties = nodes.find(|child| child.name() == node)?.properties();
+        let property = properties.find(|candidate| candidate.name() == property)?;
+        let text = core::str::from_utf8(property.value_as::<&'static [u8]>().ok()?).ok()?;
+        Some(text.strip_suffix('\0')?.split('\0'))
+    }
 }
 
 impl fmt::Debug for Information {

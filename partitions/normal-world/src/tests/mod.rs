@@ -22,10 +22,11 @@ mod rxtx_map;
 mod scheduling;
 mod simd;
 mod system_registers;
+mod vault;
 pub mod version;
 mod vm_buffers;
 
-use tantalum_agent::attack_uuid;
+use tantalum_agent::{VAULT, attack_uuid};
 use tantalum_partition::{
     ffa::{Outcome as Answer, SMC},
     normal_world::gic,
@@ -92,10 +93,18 @@ const GROUPS: &[&[Test]] = &[
 /// The groups for partitions that die.
 const FATAL_GROUPS: &[&[Test]] = &[failures::TESTS, cores::PINNED];
 
+/// The groups for partitions with a service of their own, which do not return what they get.
+const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
+
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {
-    let is_fatal = world.find(attack_uuid(1)).is_some();
-    let groups = if is_fatal { FATAL_GROUPS } else { GROUPS };
+    let groups = if world.find(attack_uuid(1)).is_some() {
+        FATAL_GROUPS
+    } else if world.find(VAULT).is_some() {
+        SERVICE_GROUPS
+    } else {
+        GROUPS
+    };
     for test in groups.iter().copied().flatten() {
         let outcome = (test.run)(world);
         if matches!(outcome, Err(Verdict::Failed)) {

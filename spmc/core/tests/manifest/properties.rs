@@ -697,6 +697,15 @@ fn unknown_names_get_the_nearest_one() {
 }
 
 #[test]
+fn nodes_with_a_vendors_prefix_are_the_partitions_own() {
+    let mut tree = good();
+    tree.node("acme,settings").set("colour", b"red\0".to_vec());
+    let (manifest, said) = read(&tree);
+    assert!(manifest.is_some());
+    assert_eq!(said, [""; 0]);
+}
+
+#[test]
 fn caps_are_said() {
     let mut tree = good();
     for index in 0..300_u32 {
