@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build run linux test test-linux check bench fuzz clean distclean
+.PHONY: help setup build new run linux test test-linux check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -15,6 +15,10 @@ setup: ## get what is missing: tools, the Rust target, TF-A (the others do this 
 
 build: setup ## build the SPMC, the partitions and the normal world
 	@scripts/build.sh
+
+# Only the command line may name it: some systems have a variable NAME in the environment.
+new: ## make a partition NAME and a scenario that boots it
+	@$(if $(filter command,$(firstword $(origin NAME))),,unset NAME; )scripts/new.py
 
 run: build ## boot SCENARIO (demo) on QEMU; ends by itself
 	@scripts/run.sh $(SCENARIO) $(QEMU_ARGS)

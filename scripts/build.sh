@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the SPMC, the partitions and the normal-world driver, as raw images in target/qemu/bin.
 #
-# Usage: build.sh [selftest]
+# Usage: build.sh [selftest | PROGRAM...]
+#   PROGRAM...     only these, for instance tantalum-echo
 #   selftest       only the SPMC with the tests of its machine layer built in, as tantalum-selftest.bin
 #   PROFILE=dev    a debug build (release)
 
@@ -38,8 +39,8 @@ main() {
         build_selftest
         return
     fi
-    local programs program arguments=()
-    mapfile -t programs < <("$SCRIPTS/workspace.py" programs)
+    local programs=("$@") program arguments=()
+    (($#)) || mapfile -t programs < <("$SCRIPTS/workspace.py" programs)
     ((${#programs[@]})) || die "The workspace has no program to build." "cargo metadata says more."
     for program in "${programs[@]}"; do
         arguments+=(--package "$program")

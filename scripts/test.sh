@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests: checks, tests on the host, tests on the target. The last line is "N passed, N failed, N skipped".
 #
-# Usage: test.sh [checks|host|target]...    only these parts (all)
+# Usage: test.sh [checks|host|target|new]...    only these parts (all); new needs what target has built
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -60,7 +60,9 @@ run_host() {
 }
 
 run_boot() {
-    local scenario=$1 cores=$2 spmc=${3:-} console=$OUT/$1/console.log log=$LOGS/$1-$2.log status=0 passed failed skipped
+    local scenario=$1 cores=$2 spmc=${3:-} status=0 passed failed skipped
+    local name=${1##*/}
+    local console=$OUT/$name/console.log log=$LOGS/$name-$cores.log
     rm -f "$console" "$log"
     [[ -z $spmc ]] || local -x SPMC=$OUT/bin/$spmc.bin
     SMP=$cores TIMEOUT=${TIMEOUT:-300} "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
@@ -76,7 +78,7 @@ run_boot() {
     fi
     # A demonstration prints a verdict, but no list of tests.
     ((passed + failed > 0)) || passed=1
-    record "$scenario, $cores core(s)" "$passed" "$failed" 0
+    record "$name, $cores core(s)" "$passed" "$failed" 0
     ((skipped == 0)) || SUMMARY[-1]+=" ($skipped are for other boots)"
 }
 
@@ -110,15 +112,29 @@ run_target() {
     record_skipped_everywhere "${logs[@]}"
 }
 
+# A partition that `make new` makes, in a copy of the tree: it must compile, boot and answer.
+run_new() {
+    local name=newcomer tree
+    tree=$(mktemp -d "${TMPDIR:-/tmp}/tantalum-tree.XXXXXX")
+    tar --create --exclude=target --exclude=./.git . | tar --extract --directory="$tree"
+    if NAME=$name CONTEXTS=4 "$tree/scripts/new.py" &&
+        CARGO_TARGET_DIR=$TARGET_DIR "$tree/scripts/build.sh" "tantalum-$name"; then
+        run_boot "$tree/manifests/qemu/$name" 4
+    else
+        record "$name" 0 1 0
+    fi
+    rm -rf "$tree" "$OUT/bin/tantalum-$name.bin"
+}
+
 main() {
     cd "$ROOT"
     mkdir -p "$LOGS"
     local part parts=("$@") started=$SECONDS
-    ((${#parts[@]})) || parts=(checks host target)
+    ((${#parts[@]})) || parts=(checks host target new)
     for part in "${parts[@]}"; do
         case $part in
-        checks | host | target) "run_$part" ;;
-        *) die "There is no part $part of the tests." "There are: checks, host, target." ;;
+        checks | host | target | new) "run_$part" ;;
+        *) die "There is no part $part of the tests." "There are: checks, host, target, new." ;;
         esac
     done
     say "Summary, after $((SECONDS - started)) s"

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | bench1 and bench2 | measures: `bench <name> <instructions>` |
 //! | echo, forward and attack | a guided tour |
+//! | one that is unknown here | each is sent a message, and its answer shown |
 //! | any other | the tests that can run with those |
 //!
 //! The last line is the verdict, `tantalum: N passed, N failed`, for scripts to read.
@@ -17,6 +18,7 @@ mod demo;
 mod report;
 mod talk;
 mod tests;
+mod visit;
 mod world;
 
 use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD};
@@ -46,6 +48,8 @@ fn main(boot: Boot) -> ! {
         bench::run(&world, &mut score);
     } else if [ECHO, FORWARD, ATTACK].iter().all(|uuid| world.find(*uuid).is_some()) && world.partitions().len() == 3 {
         demo::run(&world, &mut score);
+    } else if world.strangers().next().is_some() {
+        visit::run(&world, &mut score);
     } else {
         tests::run(&world, &mut score);
     }

@@ -77,6 +77,14 @@ impl World {
         self.find(uuid).ok_or_else(|| Verdict::Skipped(missing(uuid)))
     }
 
+    /// The partitions and services that this program does not know.
+    pub fn strangers(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions()
+            .iter()
+            .flatten()
+            .filter(|partition| name(partition.uuid) == UNKNOWN)
+    }
+
     /// The partitions that take messages.
     pub fn receivers(&self) -> Outcome<impl Iterator<Item = &Partition>> {
         let receivers = || {
@@ -118,6 +126,9 @@ impl World {
     }
 }
 
+/// What the driver calls a partition that it does not know.
+const UNKNOWN: &str = "unknown";
+
 /// What the driver calls a partition.
 pub fn name(uuid: Uuid) -> &'static str {
     match uuid {
@@ -130,7 +141,7 @@ pub fn name(uuid: Uuid) -> &'static str {
         VAULT => "vault",
         uuid if BENCH.contains(&uuid) => "bench",
         uuid if uuid.as_u128() >> 4 == ATTACK.as_u128() >> 4 => "attack",
-        _ => "unknown",
+        _ => UNKNOWN,
     }
 }
 
