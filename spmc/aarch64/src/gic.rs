@@ -2,7 +2,10 @@
 //! us, non-secure Group 1 for the normal world.
 #![expect(unsafe_code, reason = "acknowledging and masking interrupts has effects")]
 
-use tantalum_core::machine::SCHEDULE_RECEIVER_INTERRUPT;
+use tantalum_core::{
+    machine::{KICK_INTERRUPT, SCHEDULE_RECEIVER_INTERRUPT},
+    manifest::spmc::Mpidr,
+};
 
 use crate::sysreg;
 
@@ -43,15 +46,27 @@ pub fn acknowledge() -> Option<u32> {
     u32::try_from(interrupt).ok()
 }
 
+/// The software generated interrupt `id` for the PE with the affinity `mpidr`, as `ICC_SGI1R_EL1` and its like want it.
+const fn generated(id: u32, mpidr: u64) -> u64 {
+    let (aff0, aff1) = (mpidr & 0xff, mpidr >> 8 & 0xff);
+    let (aff2, aff3) = (mpidr >> 16 & 0xff, mpidr >> 32 & 0xff);
+    // Range selector and target list together name Aff0.
+    aff3 << 48 | (aff0 >> 4) << 44 | aff2 << 32 | (id as u64) << 24 | aff1 << 16 | 1 << (aff0 & 0xf)
+}
+
 /// Raises the schedule receiver interrupt of the normal world on this PE.
 pub fn raise_schedule_receiver() {
-    let mpidr = sysreg::mpidr_el1::read();
-    let affinity = |level: u32| mpidr >> level & 0xff;
-    let (aff0, aff1, aff2, aff3) = (affinity(0), affinity(8), affinity(16), affinity(32));
-    // Range selector and target list together name Aff0.
-    let target = aff3 << 48 | (aff0 >> 4) << 44 | aff2 << 32 | aff1 << 16 | 1 << (aff0 & 0xf);
+    let value = generated(SCHEDULE_RECEIVER_INTERRUPT, sysreg::mpidr_el1::read());
     // SAFETY: the interrupt is the normal world's, which takes it when it runs next.
-    unsafe { sysreg::icc_asgi1r_el1::write(u64::from(SCHEDULE_RECEIVER_INTERRUPT) << 24 | target) };
+    unsafe { sysreg::icc_asgi1r_el1::write(value) };
+    sysreg::isb();
+}
+
+/// Raises the SPMC's own interrupt on another PE, after all that this PE has written so far.
+pub fn kick(cpu: Mpidr) {
+    sysreg::dsb_ish();
+    // SAFETY: the interrupt is ours.
+    unsafe { sysreg::icc_sgi1r_el1::write(generated(KICK_INTERRUPT, cpu.as_u64())) };
     sysreg::isb();
 }
 

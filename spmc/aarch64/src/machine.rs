@@ -11,6 +11,7 @@ use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
     machine::{Machine, MemoryFault, SmcRegisters, SystemRegister},
+    manifest::spmc::Mpidr,
 };
 use tantalum_stage2::{TableAddr, TableMemory};
 
@@ -117,6 +118,10 @@ impl Machine for Core {
 
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32> {
         gic::acknowledge()
+    }
+
+    fn kick(&mut self, cpu: Mpidr) {
+        gic::kick(cpu);
     }
 
     fn raise_schedule_receiver(&mut self) {

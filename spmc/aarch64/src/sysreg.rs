@@ -131,6 +131,8 @@ system_registers! {
     icc_pmr_el1 = "S3_0_C4_C6_0";
     /// Highest priority pending Group 0 interrupt.
     icc_hppir0_el1 = "S3_0_C12_C8_2";
+    /// Software generated interrupts of Group 1.
+    icc_sgi1r_el1 = "S3_0_C12_C11_5";
     /// Software generated interrupts of the other world's Group 1.
     icc_asgi1r_el1 = "S3_0_C12_C11_6";
     /// Deactivation.

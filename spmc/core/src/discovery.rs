@@ -6,9 +6,10 @@ use uuid::Uuid;
 use crate::{
     abi::{self, FfaError, SPMC_VERSION, V1_1, V1_2, Version, low},
     id::EndpointId,
+    interrupt::Line,
     logical::Logical,
     machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
-    manifest::partition::{MessagingMethod, VmAvailability},
+    manifest::partition::{MessagingMethod, NsInterruptsAction, VmAvailability},
     memory::MemoryManager,
     messaging::uuid_from_registers,
     partition::{Multiplicity, Partition},
@@ -38,8 +39,12 @@ impl Instance<'_> {
 
 /// Feature identifiers are below this; function identifiers have bit 31.
 const FEATURE_ID_MASK: u32 = 0xff;
+/// Feature: notification pending interrupt.
+const NOTIFICATION_PENDING_FEATURE: u32 = 1;
 /// Feature: schedule receiver interrupt.
 const SCHEDULE_RECEIVER_FEATURE: u32 = 2;
+/// Feature: managed exit interrupt.
+const MANAGED_EXIT_FEATURE: u32 = 3;
 
 /// FFA_VERSION from a partition: x0-x7 of the answer, w0 holding the SPMC's version or NOT_SUPPORTED.
 #[must_use]
@@ -54,6 +59,22 @@ pub fn version(partition: &Partition, asked: &[u64; 8]) -> [u64; 8] {
     [w0, 0, 0, 0, 0, 0, 0, 0]
 }
 
+/// The interrupt that a feature is (FF-A 1.2, table 13.14).
+fn interrupt_feature(instance: Instance<'_>, id: u32) -> Option<u32> {
+    match (instance, id) {
+        (Instance::NormalWorld, SCHEDULE_RECEIVER_FEATURE) => Some(SCHEDULE_RECEIVER_INTERRUPT),
+        (Instance::Partition(partition), NOTIFICATION_PENDING_FEATURE) if partition.notifications.is_some() => {
+            Some(partition.interrupt_id(Line::NOTIFICATION))
+        }
+        (Instance::Partition(partition), MANAGED_EXIT_FEATURE)
+            if partition.ns_interrupts == NsInterruptsAction::ManagedExit =>
+        {
+            Some(partition.interrupt_id(Line::MANAGED_EXIT))
+        }
+        _ => None,
+    }
+}
+
 impl Spmc {
     /// FFA_FEATURES: whether a call or a feature is there for the caller, and its properties.
     ///
@@ -63,13 +84,9 @@ impl Spmc {
         let [_, w1, w2, ..] = *registers;
         let id = low(w1);
         if id & !FEATURE_ID_MASK == 0 {
-            // Of the interrupts that are features, the normal world's schedule receiver interrupt is there.
-            let offered = matches!(instance, Instance::NormalWorld) && id == SCHEDULE_RECEIVER_FEATURE;
-            let interrupt = u64::from(SCHEDULE_RECEIVER_INTERRUPT);
-            return if offered {
-                Ok(success(interrupt))
-            } else {
-                Err(FfaError::NotSupported)
+            return match interrupt_feature(instance, id) {
+                Some(interrupt) => Ok(success(u64::from(interrupt))),
+                None => Err(FfaError::NotSupported),
             };
         }
         let version = self.version_of(instance);

@@ -125,7 +125,7 @@ impl Spmc {
         }
         let version = self.indirect_receiver(&header)?;
         self.deliver_message(machine, &header, version)?;
-        if self.pend_framework(header.route.destination, RX_FULL_SPM) {
+        if self.pend_framework(pe, machine, header.route.destination, RX_FULL_SPM) {
             schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
         }
         Ok(success(0))

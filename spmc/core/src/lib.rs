@@ -23,6 +23,7 @@ pub mod framework;
 pub mod id;
 pub mod id_registers;
 pub mod indirect;
+pub mod interrupt;
 pub mod invariants;
 pub mod lifecycle;
 pub mod logical;

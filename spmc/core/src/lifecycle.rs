@@ -183,7 +183,7 @@ impl Spmc {
     ) -> Action {
         if !caller.partition.is_stopped() {
             pe.running = Some(caller);
-            return Action::Run;
+            return run(pe);
         }
         pe.running = Some(caller);
         self.leave_stopped(pe, machine)
@@ -241,6 +241,14 @@ fn why_gone(pe: &mut Pe<'_>) -> FfaError {
     }
 }
 
+/// Goes on with a context that has waited.
+fn run(pe: &mut Pe<'_>) -> Action {
+    if let Some(running) = pe.running.as_mut() {
+        running.assert_interrupts();
+    }
+    Action::Run
+}
+
 fn switch_off(slot: &Slot, pe: PeIndex) {
     let mut state = slot.lock();
     *state = match core::mem::replace(&mut *state, State::OnPe(pe)) {
@@ -260,6 +268,9 @@ fn retire<M: Machine>(machine: &mut M, mut running: Running<'_>) {
 pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool) {
     *ctx = Context::new(partition.roots, MPIDR_RES1 | u64::from(vcpu.as_u16()));
     ctx.mask_ns_interrupts = true;
+    if let Some(slot) = partition.slot(vcpu) {
+        partition.reset_interrupts(&slot.interrupts);
+    }
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());
     }

@@ -138,6 +138,7 @@ impl Spmc {
             form,
         };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, mask_ns_interrupts);
+        (ctx.virtual_irq, ctx.virtual_fiq) = slot.interrupts.signals();
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
         Ok(Running {
             partition: receiver,
@@ -164,6 +165,7 @@ impl Spmc {
             return self.response_to_normal_world(pe, route, form);
         };
         put_first_18(form, route, &responder.ctx.x, &mut caller.ctx.x);
+        caller.assert_interrupts();
         let responder = core::mem::replace(responder, caller);
         put_back(responder.slot, State::Waiting(responder.ctx));
         match &pe.running {

@@ -6,7 +6,8 @@ use spin::mutex::TicketMutex;
 use crate::{
     abi::{self, FfaError, Route, low},
     discovery::Instance,
-    id::EndpointId,
+    id::{EndpointId, VcpuIndex},
+    interrupt::Line,
     machine::Machine,
     notification::{Notifications, Pending, Untold},
     partition::Partition,
@@ -220,6 +221,7 @@ impl Spmc {
             }
             notifications.set(sender, bitmap, per_vcpu.then_some(vcpu))
         })?;
+        self.interrupt_receiver(pe, machine, receiver, per_vcpu.then_some(vcpu));
         schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
         Ok(success(0))
     }
@@ -239,6 +241,7 @@ impl Spmc {
             return Err(FfaError::InvalidParameters);
         }
         let wants = |flag| flags & flag != 0;
+        self.withdraw_interrupts(receiver);
         let pending = self.with_receiver(receiver, |notifications, vcpus| {
             let vcpu = usize::from(vcpu.as_u16());
             if vcpu >= vcpus {
@@ -246,6 +249,7 @@ impl Spmc {
             }
             Ok(notifications.take(vcpu, wants(FROM_PARTITIONS), wants(FROM_VMS), wants(FROM_SPM)))
         })?;
+        self.renew_interrupts(receiver);
         let Pending {
             partitions,
             vms,
@@ -257,12 +261,61 @@ impl Spmc {
     }
 
     /// Pends notifications of the SPM for `receiver`. `false`: it takes no notifications.
-    pub(crate) fn pend_framework(&self, receiver: EndpointId, bitmap: u64) -> bool {
-        self.with_receiver(receiver, |notifications, _| {
+    pub(crate) fn pend_framework<M: Machine>(
+        &self,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        receiver: EndpointId,
+        bitmap: u64,
+    ) -> bool {
+        let taken = self.with_receiver(receiver, |notifications, _| {
             notifications.set_framework(bitmap);
             Ok(())
-        })
-        .is_ok()
+        });
+        self.interrupt_receiver(pe, machine, receiver, None);
+        taken.is_ok()
+    }
+
+    /// Raises the notification pending interrupt of a partition, for one of its contexts or, since any may take a global
+    /// notification, for all.
+    fn interrupt_receiver<M: Machine>(
+        &self,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        receiver: EndpointId,
+        vcpu: Option<usize>,
+    ) {
+        let Some(partition) = self.find(receiver) else {
+            return;
+        };
+        for number in (0..).take(partition.slots.len()) {
+            if vcpu.is_none_or(|vcpu| vcpu == usize::from(number)) {
+                self.pend(pe, machine, partition, VcpuIndex::new(number), Line::NOTIFICATION);
+            }
+        }
+    }
+
+    /// A partition is about to take its notifications. Before it does: what is raised meanwhile stays.
+    fn withdraw_interrupts(&self, receiver: EndpointId) {
+        for slot in self.find(receiver).iter().flat_map(|partition| &partition.slots) {
+            slot.interrupts.withdraw(Line::NOTIFICATION);
+        }
+    }
+
+    /// Raises the interrupt again for those contexts that something is left for.
+    fn renew_interrupts(&self, receiver: EndpointId) {
+        let Some(partition) = self.find(receiver) else {
+            return;
+        };
+        let Some(notifications) = &partition.notifications else {
+            return;
+        };
+        let notifications = notifications.lock();
+        for (vcpu, slot) in partition.slots.iter().enumerate() {
+            if notifications.is_pending_for(vcpu) {
+                slot.interrupts.pend(Line::NOTIFICATION);
+            }
+        }
     }
 
     /// FFA_NOTIFICATION_INFO_GET: whom the scheduler of the normal world is to run. `wide`: the 64-bit form, with room for

@@ -12,8 +12,9 @@ use crate::{
     console::{LogBudget, LogLine},
     context::Stage2Roots,
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
+    interrupt::Signal,
     mailbox::{Buffers, Mailbox},
-    manifest::partition::{MessagingMethod, NsInterruptsAction, Service},
+    manifest::partition::{Interrupt, MessagingMethod, NsInterruptsAction, Service},
     notification::Notifications,
     notifying::for_partition,
     restart::Restart,
@@ -73,6 +74,10 @@ pub struct Partition {
     pub multiplicity: Multiplicity,
     /// Action on an interrupt of the normal world.
     pub ns_interrupts: NsInterruptsAction,
+    /// How it is told to give up the PE (managed exit).
+    pub managed_exit: Signal,
+    /// The interrupts of its devices.
+    pub devices: Box<[Interrupt]>,
     /// Its notifications, if its manifest asks for them.
     pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
@@ -129,6 +134,8 @@ pub struct Config {
     pub services: Vec<Service>,
     pub multiplicity: Multiplicity,
     pub ns_interrupts: NsInterruptsAction,
+    pub managed_exit: Signal,
+    pub devices: Vec<Interrupt>,
     pub notifications: bool,
     pub vm_availability: crate::manifest::partition::VmAvailability,
     pub power: crate::manifest::partition::PowerManagement,
@@ -163,6 +170,8 @@ impl Partition {
             messaging,
             multiplicity: config.multiplicity,
             ns_interrupts: config.ns_interrupts,
+            managed_exit: config.managed_exit,
+            devices: config.devices.into_boxed_slice(),
             notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
             power: config.power,

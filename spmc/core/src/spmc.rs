@@ -284,6 +284,13 @@ impl Spmc {
             .filter_map(|index| self.partitions.get(usize::from(*index)))
     }
 
+    /// Makes another PE come to the SPMC.
+    pub(crate) fn kick<M: Machine>(&self, machine: &mut M, pe: PeIndex) {
+        if let Some(cpu) = self.cpus.get(pe.index()) {
+            machine.kick(*cpu);
+        }
+    }
+
     /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.
     pub(crate) fn normal_world_version(&self) -> Version {
         decode_version(self.normal_world_version.load(Ordering::Relaxed))
@@ -375,7 +382,13 @@ impl Spmc {
             FuncId::NotificationBind => self.bind(caller, asked, true),
             FuncId::NotificationUnbind => self.bind(caller, asked, false),
             FuncId::NotificationSet => self.set(caller, pe, machine, asked),
-            FuncId::NotificationGet => self.get(caller, asked),
+            FuncId::NotificationGet => {
+                let result = self.get(caller, asked);
+                if let Some(running) = pe.running.as_mut() {
+                    running.assert_interrupts();
+                }
+                result
+            }
             _ if MemoryManager::serves(function) => self.memory_call(caller, machine, function, asked),
             _ => Err(FfaError::NotSupported),
         }

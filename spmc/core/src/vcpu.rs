@@ -1,12 +1,13 @@
 //! Execution contexts (vCPUs): where their registers are and what they are doing.
 
 use alloc::boxed::Box;
-use spin::mutex::TicketMutex;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 use crate::{
     abi::{FRAMEWORK_MESSAGE, Form, Target},
     context::Context,
     id::{EndpointId, PeIndex},
+    interrupt::VirtualInterrupts,
 };
 
 /// Runtime model of a context that has been given cycles (FF-A 1.2, chapter 8).
@@ -96,8 +97,31 @@ pub enum State {
 /// One execution context of a partition.
 ///
 /// Lock order: a slot's lock is a leaf, and no two slots are locked at a time. It is held for a few instructions and
-/// never across an ERET or an SMC. The slot of a pinned context is only ever locked by its own PE.
-pub type Slot = TicketMutex<State>;
+/// never across an ERET or an SMC. The slot of a pinned context is locked by its own PE, and by those that raise an
+/// interrupt for it.
+#[derive(Debug)]
+pub struct Slot {
+    state: TicketMutex<State>,
+    /// Its virtual interrupts.
+    pub interrupts: VirtualInterrupts,
+}
+
+impl Slot {
+    /// The slot of a context that was not started.
+    #[must_use]
+    pub fn new(ctx: Box<Context>) -> Self {
+        Self {
+            state: TicketMutex::new(State::Off(ctx)),
+            interrupts: VirtualInterrupts::default(),
+        }
+    }
+
+    /// The state, for a few instructions.
+    #[inline(always)]
+    pub fn lock(&self) -> TicketMutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
 
 /// Why a context could not be taken to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
-use spin::mutex::TicketMutex;
 use tantalum_stage2::{
     Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
     TableAddr, TableMemory, Tables, WithTlb,
@@ -12,20 +11,22 @@ use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
     boot::{Budget, diagnostic, spare::Spare},
     context::{Context, Stage2Roots},
+    interrupt::{MAX_DEVICE_INTERRUPTS, Signal},
     machine::Machine,
     mailbox::{Buffers, from_manifest},
     manifest::{
         Report, Severity, SpmcManifest,
         package::ByteRange,
         partition::{
-            AbortAction, Access, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement,
+            AbortAction, Access, Interrupt, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest,
+            PowerManagement,
         },
         system,
     },
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
     restart::Restart,
     sort::sort_by_key,
-    vcpu::{Slot, State},
+    vcpu::Slot,
 };
 
 /// Bytes of heap that one execution context takes, with its slot, its line of log and the allocator's own.
@@ -111,13 +112,14 @@ impl<'m> Builder<'m> {
             non_secure: PhysAddr::new(tables.non_secure.root().0),
             vmid: self.vmid,
         };
+        let devices = device_interrupts(&accepted, report);
         let buffers = buffers(&accepted, report);
         let boot_info = boot_info(&accepted, machine, report);
         let version = accepted.manifest.ffa_version;
         let restart = self
             .restart(&accepted, machine, report)
             .map(|copy| Box::new(Restart::new(copy, version, buffers)));
-        let context = |_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0))));
+        let context = |_| Slot::new(Box::new(Context::new(roots, 0)));
         let vm = self.manifest.partitions.get(accepted.vm);
         let system::Partition {
             id,
@@ -136,6 +138,12 @@ impl<'m> Builder<'m> {
                 Multiplicity::Pinned
             },
             ns_interrupts: manifest.ns_interrupts_action,
+            managed_exit: if manifest.managed_exit_virq {
+                Signal::Irq
+            } else {
+                Signal::Fiq
+            },
+            devices,
             notifications: manifest.notification_support,
             vm_availability: manifest.vm_availability,
             power: manifest.power_management,
@@ -226,6 +234,33 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
     // The narrowest is looked at first when an address is explained.
     sort_by_key(&mut regions, |region| region.range.pages());
     Some(regions)
+}
+
+/// The interrupts of its devices, as many as it can have.
+fn device_interrupts(accepted: &system::Partition, report: &mut Report) -> Vec<Interrupt> {
+    let mut interrupts = Vec::new();
+    for region in &accepted.manifest.device_regions {
+        for interrupt in &region.interrupts {
+            let message = if interrupt.world == World::NonSecure {
+                "a partition cannot have an interrupt of the normal world: it stays there"
+            } else if interrupts.len() >= MAX_DEVICE_INTERRUPTS {
+                "expected at most 48 interrupts in a partition: it does not get this one"
+            } else {
+                interrupts.push(*interrupt);
+                continue;
+            };
+            let mut warning = diagnostic(
+                Severity::Warning,
+                &accepted.name,
+                &format!("/device-regions/{}", region.name),
+                Some("interrupts"),
+                message,
+            );
+            warning.value = Some(format!("{}", u64::from(interrupt.id)));
+            report.push(warning);
+        }
+    }
+    interrupts
 }
 
 fn attributes(region: &Region) -> Attributes {

@@ -11,11 +11,15 @@ use core::fmt;
 use crate::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
+    manifest::spmc::Mpidr,
 };
 pub use tantalum_stage2::TableMemory;
 
 /// INTID of the schedule receiver interrupt: a software generated interrupt of the normal world.
 pub const SCHEDULE_RECEIVER_INTERRUPT: u32 = 8;
+
+/// INTID of the SPMC's own interrupt, a software generated one in secure Group 1.
+pub const KICK_INTERRUPT: u32 = 15;
 
 /// x0-x17 of an SMC from or to EL3.
 pub type SmcRegisters = [u64; 18];
@@ -98,6 +102,10 @@ pub trait Machine: TableMemory {
     /// Acknowledges the highest-priority pending secure Group 1 interrupt and ends it (priority drop and deactivation).
     /// `None` when there was none (spurious).
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32>;
+
+    /// Makes the PE with the affinity `cpu` come to the SPMC, with a secure interrupt of the SPMC's own
+    /// ([`KICK_INTERRUPT`]), so that it looks at what was changed for it.
+    fn kick(&mut self, cpu: Mpidr);
 
     /// Raises the schedule receiver interrupt, the normal world's SGI [`SCHEDULE_RECEIVER_INTERRUPT`], on this PE.
     fn raise_schedule_receiver(&mut self);

@@ -22,6 +22,7 @@ mod logical;
 mod manifests;
 mod memory;
 mod msg_wait;
+mod paravirtual;
 mod partition_info_get_regs;
 mod psci;
 mod restart;

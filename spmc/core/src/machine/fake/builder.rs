@@ -2,7 +2,6 @@
 
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
-use spin::mutex::TicketMutex;
 use tantalum_stage2::{
     Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
     Tables,
@@ -14,17 +13,21 @@ use crate::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
     id::SpId,
+    interrupt::Signal,
     machine::fake::FakeMachine,
     mailbox::Buffers,
     manifest::{
-        partition::{Access, MessagingMethod, NsInterruptsAction, PowerManagement, Service, VmAvailability},
+        partition::{
+            Access, Interrupt, InterruptKind, MessagingMethod, NsInterruptsAction, PowerManagement, Service, Trigger,
+            VmAvailability,
+        },
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
     memory::{Limits, MemoryManager},
     partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
     restart::Restart,
     spmc::Spmc,
-    vcpu::State,
+    vcpu::Slot,
 };
 
 /// Where the SPMC is.
@@ -44,6 +47,8 @@ pub struct PartitionBuilder {
     pub services: Vec<Service>,
     pub multiplicity: Multiplicity,
     pub ns_interrupts: NsInterruptsAction,
+    pub managed_exit: Signal,
+    pub devices: Vec<Interrupt>,
     pub version: Version,
     pub boot_info: Option<(u8, u64)>,
     pub smc_whitelist: Vec<u32>,
@@ -71,6 +76,24 @@ impl PartitionBuilder {
     #[must_use]
     pub fn queued(mut self) -> Self {
         self.ns_interrupts = NsInterruptsAction::Queued;
+        self
+    }
+
+    /// Gives it a secure device interrupt.
+    #[must_use]
+    pub fn device_interrupt(mut self, id: u32, trigger: Trigger) -> Self {
+        self.devices.push(Interrupt {
+            id,
+            priority: 0,
+            world: World::Secure,
+            trigger,
+            kind: if id < 32 {
+                InterruptKind::Ppi
+            } else {
+                InterruptKind::Spi
+            },
+            target: None,
+        });
         self
     }
 
@@ -184,6 +207,8 @@ impl Builder {
             }],
             multiplicity: Multiplicity::Pinned,
             ns_interrupts: NsInterruptsAction::Signaled,
+            managed_exit: Signal::Fiq,
+            devices: Vec::new(),
             version: V1_2,
             boot_info: None,
             smc_whitelist: Vec::new(),
@@ -289,6 +314,8 @@ impl Builder {
             services: builder.services.clone(),
             multiplicity: builder.multiplicity,
             ns_interrupts: builder.ns_interrupts,
+            managed_exit: builder.managed_exit,
+            devices: builder.devices.clone(),
             notifications: builder.notifications,
             vm_availability: builder.vm_availability,
             power: builder.power,
@@ -312,7 +339,7 @@ impl Builder {
                 ))
             }),
             slots: (0..contexts)
-                .map(|_| TicketMutex::new(State::Off(Box::new(Context::new(roots, 0)))))
+                .map(|_| Slot::new(Box::new(Context::new(roots, 0))))
                 .collect(),
             version: builder.version,
         })

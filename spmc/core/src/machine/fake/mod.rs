@@ -31,7 +31,8 @@ pub use self::{
 use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
     context::{Context, El1Registers, SimdRegisters, Stage2Roots},
-    machine::{Machine, MemoryFault, SmcRegisters, SystemRegister},
+    machine::{KICK_INTERRUPT, Machine, MemoryFault, SmcRegisters, SystemRegister},
+    manifest::spmc::Mpidr,
 };
 
 /// What every EL1 and SIMD register of a context reads as while it is live in a PE.
@@ -372,6 +373,15 @@ impl Machine for FakeMachine {
 
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32> {
         self.pes[self.current].secure_interrupts.pop_front()
+    }
+
+    fn kick(&mut self, cpu: Mpidr) {
+        let pe = usize::try_from(cpu.as_u64()).expect("an affinity");
+        assert_ne!(pe, self.current, "a PE kicks itself");
+        let pending = &mut self.pes[pe].secure_interrupts;
+        if !pending.contains(&KICK_INTERRUPT) {
+            pending.push_back(KICK_INTERRUPT);
+        }
     }
 
     fn raise_schedule_receiver(&mut self) {

@@ -1,0 +1,216 @@
+//! Virtual interrupts of an execution context: what is pending for it, and what it wants to hear of.
+//!
+//! Each context has 64 *lines*. The first 16 have the number of their virtual interrupt, of which the SPMC raises a few
+//! itself ([`Line::TIMER`] and so on); the others are the device interrupts of the partition's manifest, in their order.
+//! A line is pending or it is not: raising it again while it is pending changes nothing, as at a real interrupt controller,
+//! and nothing overflows.
+//!
+//! [`VirtualInterrupts`] knows nothing of calls and PEs: [`paravirtual`] has the calls, [`Spmc::pend`] finds the context.
+
+pub(crate) mod paravirtual;
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::{
+    id::VcpuIndex,
+    machine::Machine,
+    manifest::partition::NsInterruptsAction,
+    partition::Partition,
+    spmc::{Pe, Running, Spmc},
+    vcpu::State,
+};
+
+/// Lines of a context that are no device's.
+pub const SOFTWARE_LINES: usize = 16;
+/// Most device interrupts of a partition.
+pub const MAX_DEVICE_INTERRUPTS: usize = 64 - SOFTWARE_LINES;
+
+/// A virtual interrupt of a context, below 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Line(u8);
+
+impl Line {
+    /// The context's timer.
+    pub const TIMER: Self = Self(3);
+    /// The normal world has an interrupt: the partition is to give up the PE in its own way (managed exit).
+    pub const MANAGED_EXIT: Self = Self(4);
+    /// A notification is pending.
+    pub const NOTIFICATION: Self = Self(5);
+    /// Another context of the partition wants attention.
+    pub const IPI: Self = Self(9);
+
+    /// The line with a number; `None` for 64 and above.
+    #[must_use]
+    pub fn new(number: usize) -> Option<Self> {
+        u8::try_from(number).ok().filter(|number| *number < 64).map(Self)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its bit.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1_u64.wrapping_shl(self.0 as u32)
+    }
+}
+
+/// How a virtual interrupt is signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// As a virtual IRQ.
+    Irq,
+    /// As a virtual FIQ.
+    Fiq,
+}
+
+/// The virtual interrupts of one execution context.
+///
+/// Any PE may raise one. `enabled` and `fiq` are the context's own, changed only by the PE that it is on. No order between
+/// the accesses is needed but the one of the slot's lock: who raises a line looks at the slot afterwards, who takes the
+/// context out of the slot looks at the lines afterwards; so either the one finds the context on a PE, which it tells, or the
+/// other finds the line pending.
+#[derive(Debug, Default)]
+pub struct VirtualInterrupts {
+    pending: AtomicU64,
+    enabled: AtomicU64,
+    fiq: AtomicU64,
+}
+
+impl VirtualInterrupts {
+    /// The context starts: enables the lines `enabled`, those in `fiq` as virtual FIQs. Only what devices have raised is
+    /// still pending.
+    pub fn reset(&self, enabled: u64, fiq: u64) {
+        self.pending.fetch_and(u64::MAX << SOFTWARE_LINES, Relaxed);
+        self.enabled.store(enabled, Relaxed);
+        self.fiq.store(fiq, Relaxed);
+    }
+
+    /// Makes a line pending, whether it is enabled or not.
+    pub fn pend(&self, line: Line) {
+        self.pending.fetch_or(line.bit(), Relaxed);
+    }
+
+    /// Makes a line not pending.
+    pub fn withdraw(&self, line: Line) {
+        self.pending.fetch_and(!line.bit(), Relaxed);
+    }
+
+    /// Enables or disables a line. What is pending stays so.
+    pub fn enable(&self, line: Line, on: bool, signal: Signal) {
+        let set = |bits: &AtomicU64, on| {
+            if on {
+                bits.fetch_or(line.bit(), Relaxed);
+            } else {
+                bits.fetch_and(!line.bit(), Relaxed);
+            }
+        };
+        set(&self.fiq, signal == Signal::Fiq);
+        set(&self.enabled, on);
+    }
+
+    /// Takes the pending and enabled line with the lowest number.
+    pub fn take(&self) -> Option<Line> {
+        let line = Line::new(usize::try_from(self.deliverable().trailing_zeros()).ok()?)?;
+        self.withdraw(line);
+        Some(line)
+    }
+
+    /// Whether a line is pending.
+    #[must_use]
+    pub fn is_pending(&self, line: Line) -> bool {
+        self.pending.load(Relaxed) & line.bit() != 0
+    }
+
+    /// Whether a line is enabled.
+    #[must_use]
+    pub fn is_enabled(&self, line: Line) -> bool {
+        self.enabled.load(Relaxed) & line.bit() != 0
+    }
+
+    /// The lines that are pending and enabled.
+    #[inline(always)]
+    #[must_use]
+    pub fn deliverable(&self) -> u64 {
+        self.pending.load(Relaxed) & self.enabled.load(Relaxed)
+    }
+
+    /// Whether a virtual IRQ, and whether a virtual FIQ, is asserted.
+    #[inline(always)]
+    #[must_use]
+    pub fn signals(&self) -> (bool, bool) {
+        let deliverable = self.deliverable();
+        if deliverable == 0 {
+            return (false, false);
+        }
+        let fiq = self.fiq.load(Relaxed);
+        (deliverable & !fiq != 0, deliverable & fiq != 0)
+    }
+}
+
+impl Running<'_> {
+    /// Asserts the virtual interrupts that are pending now. To be done whenever the context gets a PE, or is told of one.
+    #[inline(always)]
+    pub(crate) fn assert_interrupts(&mut self) {
+        (self.ctx.virtual_irq, self.ctx.virtual_fiq) = self.slot.interrupts.signals();
+    }
+}
+
+impl Partition {
+    /// The line of a virtual interrupt, if the partition has it.
+    #[must_use]
+    pub fn line(&self, id: u32) -> Option<Line> {
+        let number = usize::try_from(id).ok()?;
+        if number < SOFTWARE_LINES {
+            return Line::new(number);
+        }
+        let place = self.devices.iter().position(|device| device.id == id)?;
+        Line::new(place.saturating_add(SOFTWARE_LINES))
+    }
+
+    /// The interrupts of a context that starts.
+    pub(crate) fn reset_interrupts(&self, interrupts: &VirtualInterrupts) {
+        let managed_exit = (self.ns_interrupts == NsInterruptsAction::ManagedExit).then_some(self.managed_exit);
+        let (enabled, fiq) = paravirtual::at_start(managed_exit, self.notifications.is_some());
+        interrupts.reset(enabled, fiq);
+    }
+
+    /// The number by which the partition knows a line.
+    #[must_use]
+    pub fn interrupt_id(&self, line: Line) -> u32 {
+        let software = u32::from(line.0);
+        line.number().checked_sub(SOFTWARE_LINES).map_or(software, |place| {
+            self.devices.get(place).map_or(software, |device| device.id)
+        })
+    }
+}
+
+impl Spmc {
+    /// Makes a line of a context pending, and sees to it that the context is told, wherever it is.
+    pub(crate) fn pend<M: Machine>(
+        &self,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        partition: &Partition,
+        vcpu: VcpuIndex,
+        line: Line,
+    ) {
+        let Some(slot) = partition.slot(vcpu) else {
+            return;
+        };
+        slot.interrupts.pend(line);
+        let on = match &*slot.lock() {
+            State::OnPe(on) => *on,
+            // It finds the line pending when it is next taken to run.
+            _ => return,
+        };
+        if on != pe.index {
+            self.kick(machine, on);
+        } else if let Some(running) = pe.running.as_mut() {
+            running.assert_interrupts();
+        }
+    }
+}
