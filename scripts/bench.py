@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Compares what was measured with the figures in bench.tsv: prints a table, writes one flat JSON object.
 
-Usage: bench.py CONSOLE_LOG IMAGE JSON
+Usage: bench.py CONSOLE_LOG[,CONSOLE_LOG...] IMAGE JSON
+
+The first log is that of the scenario with two partitions. Of the others the messages count, as NAME_of_N: N partitions.
 """
 
 import json
@@ -19,12 +21,21 @@ SPMC_SAYS = {
 }
 
 
-def measured(log, image):
-    """Name to number, from the SPMC's words, the normal world's lines "bench NAME NUMBER" and the image's size."""
-    console = Path(log).read_text(errors="replace")
+def said(console):
+    """Name to number, from the normal world's lines "bench NAME NUMBER"."""
+    return {name: int(number) for name, number in re.findall(r"^bench (\w+) (\d+)\s*$", console, re.MULTILINE)}
+
+
+def measured(logs, image):
+    """Name to number, from the SPMC's words, the normal world's and the image's size."""
+    console, *others = (Path(log).read_text(errors="replace") for log in logs.split(","))
     numbers = {name: re.findall(pattern, console, re.MULTILINE)[-1:] for name, pattern in SPMC_SAYS.items()}
     result = {name: int(found[0]) for name, found in numbers.items() if found}
-    result.update((name, int(number)) for name, number in re.findall(r"^bench (\w+) (\d+)\s*$", console, re.MULTILINE))
+    result.update(said(console))
+    for other in others:
+        partitions = re.findall(r"^tantalum: \d+ core\(s\), (\d+) partition", other, re.MULTILINE)[-1]
+        messages = {name: number for name, number in said(other).items() if name.startswith("direct_message")}
+        result.update((f"{name}_of_{partitions}", number) for name, number in messages.items())
     return {**result, "image_bytes": Path(image).stat().st_size}
 
 
@@ -48,8 +59,8 @@ def row(name, number, what="", peer=None, most=None):
 
 
 def main():
-    log, image, output = sys.argv[1:]
-    numbers, table = measured(log, image), references()
+    logs, image, output = sys.argv[1:]
+    numbers, table = measured(logs, image), references()
     print(COLUMNS.format("name", "measured", "Hafnium", "ratio", "at most", "met", "what (instructions, not cycles)"))
     for name in [name for name in table if name in numbers] + sorted(numbers.keys() - table.keys()):
         print(row(name, numbers[name], *table.get(name, ())))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures in executed instructions: boots the scenario "bench" on one core whose clock counts instructions, prints a
-# table and writes target/bench.json. The same code gives the same numbers on any machine.
+# Measures in executed instructions: boots the scenario "bench" on one core whose clock counts instructions, and for the
+# cost of a message where there are more partitions or fewer "bench-one" and "bench-most"; prints a table and writes
+# target/bench.json. The same code gives the same numbers on any machine.
 #
 # Usage: bench.sh
 
@@ -15,9 +16,12 @@ main() {
     version_at_least "$version" "$MIN_QEMU" ||
         die "QEMU $version counts in other units; $MIN_QEMU or newer counts instructions." "Set QEMU=<path>."
     "$SCRIPTS/build.sh"
-    ICOUNT=1 "$SCRIPTS/run.sh" --quiet bench
+    local scenario
+    for scenario in bench bench-one bench-most; do
+        ICOUNT=1 "$SCRIPTS/run.sh" --quiet "$scenario"
+    done
     echo
-    "$SCRIPTS/bench.py" "$OUT/bench/console.log" "$OUT/bin/tantalum-qemu.bin" "$TARGET_DIR/bench.json"
+    "$SCRIPTS/bench.py" "$OUT/bench/console.log,$OUT/bench-one/console.log,$OUT/bench-most/console.log" "$OUT/bin/tantalum-qemu.bin" "$TARGET_DIR/bench.json"
     say "Written: $TARGET_DIR/bench.json"
 }
 

@@ -10,7 +10,7 @@ mod attack;
 mod serve;
 
 pub use attack::Death;
-pub use serve::{Agent, measure};
+pub use serve::{Agent, measure, measure_notification};
 use tantalum_partition::ffa::{Uuid, uuid};
 
 /// UUID of the echo partition.
@@ -95,6 +95,9 @@ pub enum Command {
     /// Answers [`DONE`], how many framework messages this context has got, and w2-w7 of the last one. The argument is the status with which it is to
     /// answer those that come, 0 for agreement.
     Framework = 21,
+    /// Measure a call on notifications: the id of another partition, and which call: 0 `FFA_NOTIFICATION_BIND` of its notifications, 1
+    /// `FFA_NOTIFICATION_SET` for it, 2 `FFA_NOTIFICATION_GET`. Answers [`DONE`], the instructions, and x0 and x2 of the call's answer.
+    MeasureNotification = 22,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -103,7 +106,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -125,6 +128,7 @@ impl Command {
         Self::Write32,
         Self::Sleep,
         Self::Framework,
+        Self::MeasureNotification,
     ];
 
     /// The command that the first word of a message stands for.

@@ -223,6 +223,7 @@ impl Agent {
                 }
             }
             Command::Measure => measure(self.own_id, first, answer),
+            Command::MeasureNotification => measure_notification(self.own_id, [first, second], answer),
             Command::Sleep => arch::wait_for_interrupt(),
             Command::Framework => self.framework(first, answer),
             Command::Print => println!("{}: you said {first:#x}", self.name),
@@ -352,4 +353,20 @@ pub fn measure(own_id: u16, to: u64, answer: &mut [u64; 14]) {
         answer[2] = measure::partition_call(&id_get).0;
     }
     answer[3] = measure::partition_call(&message).1[0];
+}
+
+/// Carries out [`Command::MeasureNotification`] for partition `own_id`.
+pub fn measure_notification(own_id: u16, [peer, step]: [u64; 2], answer: &mut [u64; 14]) {
+    const BIT: u64 = 1;
+    /// The schedule receiver interrupt waits until the partition is done: it would preempt it.
+    const DELAY: u64 = 1 << 1;
+    const FROM_PARTITIONS: u64 = 1;
+    let peer = (peer & 0xffff) as u16;
+    let call = registers(&match step {
+        0 => [0x8400_007f, ffa::ids(peer, own_id), 0, BIT],
+        1 => [0x8400_0081, ffa::ids(own_id, peer), DELAY, BIT],
+        _ => [0x8400_0082, u64::from(own_id), FROM_PARTITIONS, 0],
+    });
+    let (ticks, result) = measure::partition_call(&call);
+    answer[..4].copy_from_slice(&[DONE, ticks, result[0], result[2]]);
 }

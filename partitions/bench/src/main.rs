@@ -1,10 +1,10 @@
 //! The smallest partition that answers messages, for counting instructions: some five of its own a message, and no MMU.
 //!
-//! The commands that it knows are to measure messages to another partition, and to spin.
+//! The commands that it knows are to measure messages to another partition and notifications, and to spin.
 #![no_std]
 #![no_main]
 
-use tantalum_agent::{Command, measure};
+use tantalum_agent::{Command, measure, measure_notification};
 use tantalum_partition::{
     Boot, arch, entry,
     ffa::{FuncId, Registers, Request, SMC, registers},
@@ -25,12 +25,13 @@ fn main(_: Boot) -> ! {
 
 /// Carries out a command; any other message goes back as it came.
 fn obey(own_id: u16, request: &Request) -> Registers {
-    let [command, peer, ..] = *request.payload() else {
+    let [command, peer, step, ..] = *request.payload() else {
         return request.echo().registers;
     };
     let mut answer = [0; 14];
     match Command::from_word(command) {
         Some(Command::Measure) => measure(own_id, peer, &mut answer),
+        Some(Command::MeasureNotification) => measure_notification(own_id, [peer, step], &mut answer),
         Some(Command::Spin) => {
             let end = arch::counter() + arch::ticks(peer);
             while arch::counter() < end {}

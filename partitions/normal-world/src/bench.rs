@@ -3,7 +3,7 @@
 use tantalum_agent::{BENCH, Command, DONE};
 use tantalum_partition::{
     arch,
-    ffa::{Registers, SMC, registers},
+    ffa::{Partition, Registers, SMC, registers},
     measure,
     normal_world::{gic, timer},
     println,
@@ -23,7 +23,10 @@ const REPEATS: usize = 9;
 /// Measures everything.
 pub fn run(world: &World, score: &mut Score) {
     score.record("bench::normal_world", normal_world(world));
-    score.record("bench::partitions", partitions(world));
+    if world.find(BENCH[1]).is_some() {
+        score.record("bench::partitions", partitions(world));
+        score.record("bench::notifications", notifications(world));
+    }
     score.record("bench::interrupt", interrupt(world));
 }
 
@@ -82,6 +85,38 @@ fn normal_world(world: &World) -> Outcome {
     let (ticks, answer) = median(&registers(&[DIRECT_REQ, talk::to(partition)]));
     expect_eq!(answer[0], DIRECT_RESP, "x0 after FFA_MSG_SEND_DIRECT_REQ");
     println!("bench direct_message_nwd_sp {ticks}");
+    Ok(())
+}
+
+/// Has a partition make a call on notifications with another; returns the instructions that it takes, and x2 of its answer.
+fn notification(partition: Partition, peer: Partition, step: u64) -> Outcome<(u64, u64)> {
+    let words = Command::MeasureNotification.five_words(&[u64::from(peer.id), step]);
+    let response = talk::finish(SMC.direct_req64(0, partition.id, words), "a measurement in a partition")?;
+    let [done, ticks, function, value, ..] = *response.payload() else {
+        unreachable!("a message has five words")
+    };
+    expect_eq!(
+        (done, function),
+        (DONE, SUCCESS),
+        "that it was done, and x0 after the call on notifications"
+    );
+    Ok((ticks, value))
+}
+
+/// One partition sets a notification, the other gets it.
+fn notifications(world: &World) -> Outcome {
+    let (sender, receiver) = (world.need(BENCH[0])?, world.need(BENCH[1])?);
+    let (bind, set, get) = (0, 1, 2);
+    let _ = notification(receiver, sender, bind)?;
+    let mut ticks = [0; REPEATS];
+    for slot in &mut ticks {
+        let (sent, _) = notification(sender, receiver, set)?;
+        let (got, bits) = notification(receiver, sender, get)?;
+        expect_eq!(bits, 1, "the notifications that are pending");
+        *slot = sent + got;
+    }
+    ticks.sort_unstable();
+    println!("bench notification_sp_sp {}", ticks[REPEATS / 2]);
     Ok(())
 }
 

@@ -48,8 +48,15 @@ impl Senders {
     }
 }
 
-fn bits(bitmap: u64) -> impl Iterator<Item = usize> {
-    (0..BITS).filter(move |bit| (bitmap >> bit) & 1 != 0)
+/// The numbers of the bits that are set. Takes as long as there are such bits.
+fn bits(mut bitmap: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = usize::try_from(bitmap.trailing_zeros())
+            .ok()
+            .filter(|bit| *bit < BITS)?;
+        bitmap &= bitmap.wrapping_sub(1);
+        Some(bit)
+    })
 }
 
 impl Bitmap {
