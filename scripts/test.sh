@@ -12,6 +12,8 @@ BOOTS=(
     "test 1"
     "test 4"
     "test-attacks 4"
+    "test-restart 1"
+    "test-restart 4"
     "vault 4"
 )
 LOGS=$OUT/logs

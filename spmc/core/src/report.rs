@@ -62,11 +62,15 @@ pub enum Trap {
     },
 }
 
-/// Tells people that a partition was stopped, with everything that helps to find out why. Once a partition.
+/// Tells people that a partition was stopped, with everything that helps to find out why. Once a partition, a few times one
+/// that is started afresh.
 #[cold]
 pub(crate) fn stopped<M: Machine>(spmc: &Spmc, machine: &mut M, pe: PeIndex, running: &Running<'_>, cause: &Cause) {
     let partition = running.partition;
     let ctx = &running.ctx;
+    if partition.restart.as_ref().is_some_and(|restart| !restart.may_report()) {
+        return;
+    }
     machine.print(format_args!(
         "\nspmc: partition \"{}\" ({}) is stopped; the others and the normal world go on\n  \
          where    context {} on PE {}, {} at pc {:#012x}{}\n{}",

@@ -10,7 +10,7 @@
 
 use core::{
     ops::ControlFlow,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use spin::mutex::TicketMutex;
@@ -32,6 +32,9 @@ use crate::{
 /// Bytes that are copied at a time, through the SPMC's stack.
 const CHUNK: usize = 512;
 
+/// How often people hear of the end of a partition that fails again and again.
+const MAX_REPORTS: u8 = 8;
+
 /// What a partition needs to be started afresh.
 #[derive(Debug)]
 pub struct Restart {
@@ -42,6 +45,8 @@ pub struct Restart {
     buffers: Option<Buffers>,
     /// It has failed to start.
     failed: AtomicBool,
+    /// How often people have heard of its end; one more when they no longer do.
+    reports: AtomicU8,
     /// Held by the PE that restores it. Nobody waits for it.
     claim: TicketMutex<()>,
 }
@@ -55,8 +60,17 @@ impl Restart {
             version,
             buffers,
             failed: AtomicBool::new(false),
+            reports: AtomicU8::new(0),
             claim: TicketMutex::new(()),
         }
+    }
+
+    /// Whether people are to hear of this end too.
+    pub(crate) fn may_report(&self) -> bool {
+        let count = |reports: u8| (reports <= MAX_REPORTS).then_some(reports.saturating_add(1));
+        self.reports
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
+            .is_ok_and(|reports| reports < MAX_REPORTS)
     }
 
     /// It has failed to start: it stays stopped.
@@ -108,10 +122,12 @@ impl Spmc {
         }
         partition.start_afresh(restart.version);
         let running = take_off(pe.index, partition, true);
-        machine.print(format_args!(
-            "spmc: partition \"{}\" ({}) is started afresh\n",
-            partition.name, partition.id
-        ));
+        if restart.reports.load(Ordering::Relaxed) <= MAX_REPORTS {
+            machine.print(format_args!(
+                "spmc: partition \"{}\" ({}) is started afresh\n",
+                partition.name, partition.id
+            ));
+        }
         running
     }
 

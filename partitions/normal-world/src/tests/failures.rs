@@ -40,7 +40,7 @@ fn victim(world: &World, index: u8) -> Outcome<Partition> {
 }
 
 /// Has a partition fail, with a timer that ends it all if it only hangs.
-fn fail_by(partition: Partition, death: Death) -> Outcome {
+pub(super) fn fail_by(partition: Partition, death: Death) -> Outcome {
     gic::enable(timer::INTERRUPT);
     timer::start(LIMIT);
     let answer = send(partition, Command::Die.words(&[death as u64]));

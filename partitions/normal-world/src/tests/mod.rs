@@ -18,6 +18,7 @@ mod notification;
 mod partition_info_get;
 mod refused;
 mod registers;
+mod restart;
 mod rxtx_map;
 mod scheduling;
 mod simd;
@@ -96,10 +97,15 @@ const FATAL_GROUPS: &[&[Test]] = &[failures::TESTS, cores::PINNED];
 /// The groups for partitions with a service of their own, which do not return what they get.
 const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
 
+/// The groups for partitions that are started afresh.
+const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
+
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {
     let groups = if world.find(attack_uuid(1)).is_some() {
         FATAL_GROUPS
+    } else if world.find(attack_uuid(8)).is_some() {
+        RESTART_GROUPS
     } else if world.find(VAULT).is_some() {
         SERVICE_GROUPS
     } else {

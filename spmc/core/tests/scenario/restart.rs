@@ -92,6 +92,21 @@ fn memory_is_restored_and_the_next_request_works() {
 }
 
 #[test]
+fn console_is_not_flooded_by_one_that_fails_again_and_again() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    for _ in 0..300 {
+        system.ask(0, A);
+        system.smc(0, &[ABORT]);
+        system.smc(0, &[MSG_WAIT]);
+    }
+    let console = system.machine.take_console();
+    for line in ["is stopped", "is started afresh"] {
+        assert_eq!(console.matches(line).count(), 8, "{line}");
+    }
+}
+
+#[test]
 fn caller_gets_aborted_once_it_has_started() {
     let (spmc, machine) = system();
     let mut system = System::booted(&spmc, machine);
