@@ -1,6 +1,7 @@
 //! What a partition must not do.
 
 use tantalum_partition::{
+    arch,
     ffa::SMC,
     mmu::{self, Attributes},
     println, probe,
@@ -31,6 +32,8 @@ pub enum Death {
     NoStack = 7,
     /// An endless chain of exceptions that the SPM sees nothing of.
     Storm = 8,
+    /// A secure monitor call from S-EL0.
+    MonitorCall = 9,
 }
 
 /// An address that stage 1 does not map.
@@ -45,7 +48,12 @@ const UNMAPPED_VECTORS: u64 = UNMAPPED + 0x800;
 
 pub(crate) fn die(how: u64, name: &str) -> ! {
     println!("{name}: about to fail on purpose ({how})");
-    if let Ok(address) = usize::try_from(UNMAPPED) {
+    if how == Death::MonitorCall as u64 {
+        probe::monitor_call();
+    }
+    if let Ok(address) = usize::try_from(UNMAPPED)
+        && arch::exception_level() != 0
+    {
         let mapped = mmu::map(address, address, UNMAPPED_SIZE, Attributes::Memory);
         assert!(mapped.is_ok(), "stage 1 has no room for one more page");
     }
@@ -68,7 +76,7 @@ pub(crate) fn die(how: u64, name: &str) -> ! {
         5 => probe::jump(NOWHERE),
         8 => probe::exception_storm(NOWHERE),
         6 => loop {
-            tantalum_partition::arch::wait_for_interrupt();
+            arch::wait_for_interrupt();
         },
         7 => probe::fault_without_stack(UNMAPPED, UNMAPPED_VECTORS),
         _ => panic!("told to panic ({how})"),

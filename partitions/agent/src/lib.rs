@@ -29,6 +29,13 @@ pub const LEGACY: Uuid = uuid!("5d0e73a9-c41b-4f62-8b7d-19e6a04f2c85");
 pub const ATTACK: Uuid = uuid!("d04a6f3b-7e15-4298-a0c9-61b5f8e2c750");
 /// UUID of the partition with a key and a counter.
 pub const VAULT: Uuid = uuid!("96d83ef0-eac1-4b57-b36d-028d19e4f750");
+/// UUID of the partition at S-EL0.
+pub const USER: Uuid = uuid!("61f8d2a7-3c90-4be5-8d14-7a2e95c0f6b3");
+/// Offset from the load address of the partition at S-EL0 of a page that it makes data, and of one that it makes constants.
+/// The page after them stays code, as all is at first.
+pub const USER_DATA: u64 = 0xf_0000;
+/// See [`USER_DATA`].
+pub const USER_CONSTANTS: u64 = 0xf_1000;
 /// UUIDs of the two small partitions for measuring.
 pub const BENCH: [Uuid; 2] = [
     uuid!("27a9d5c1-0e4f-4b63-9d82-c5f7081e6ab1"),

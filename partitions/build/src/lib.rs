@@ -29,6 +29,7 @@ pub fn link() {
         "-znotext",
         "-znorelro",
         "-zmax-page-size=4096",
+        "-znorelro",
         "--no-eh-frame-hdr",
     ] {
         println!("cargo::rustc-link-arg-bins={argument}");

@@ -1,6 +1,6 @@
 //! What the driver found out: the partitions, and how many cores there are.
 
-use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD, LEGACY, RELAY, RELAY_SERVICE, SILENT, VAULT};
+use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD, LEGACY, RELAY, RELAY_SERVICE, SILENT, USER, VAULT};
 use tantalum_partition::{
     ffa::{Partition, SMC, Uuid},
     println,
@@ -138,6 +138,7 @@ pub fn name(uuid: Uuid) -> &'static str {
         RELAY_SERVICE => "relay, second service",
         SILENT => "silent",
         LEGACY => "legacy",
+        USER => "user",
         VAULT => "vault",
         uuid if BENCH.contains(&uuid) => "bench",
         uuid if uuid.as_u128() >> 4 == ATTACK.as_u128() >> 4 => "attack",
@@ -152,6 +153,7 @@ fn missing(uuid: Uuid) -> &'static str {
         RELAY => "no partition relay",
         SILENT => "no partition silent",
         LEGACY => "no partition legacy",
+        USER => "no partition at S-EL0",
         VAULT => "no partition vault",
         ATTACK => "no partition attack",
         _ => "no such partition",

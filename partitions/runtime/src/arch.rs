@@ -7,6 +7,8 @@
 
 use core::arch::asm;
 
+use crate::entry::__TANTALUM_AT_EL0;
+
 /// Reads a system register by name, at the exception level that the program runs at.
 macro_rules! read_register {
     ($name:literal) => {{
@@ -17,10 +19,13 @@ macro_rules! read_register {
     }};
 }
 
-/// The exception level the program runs at: 1 in a partition, 2 in the normal-world driver.
+/// The exception level the program runs at: 0 or 1 in a partition, 2 in the normal-world driver.
 #[inline]
 #[must_use]
 pub fn exception_level() -> u64 {
+    if __TANTALUM_AT_EL0 {
+        return 0;
+    }
     (read_register!("CurrentEL") >> 2) & 3
 }
 
@@ -31,9 +36,12 @@ pub fn is_normal_world() -> bool {
     exception_level() == 2
 }
 
-/// `MPIDR_EL1` without its flag bits: what PSCI calls a core, and in a partition the number of the execution context.
+/// `MPIDR_EL1` without its flag bits: what PSCI calls a core, and in a partition the number of the execution context (0 at S-EL0, which has one).
 #[must_use]
 pub fn mpidr() -> u64 {
+    if __TANTALUM_AT_EL0 {
+        return 0;
+    }
     read_register!("mpidr_el1") & 0xff_00ff_ffff
 }
 
@@ -62,8 +70,11 @@ pub fn ticks(milliseconds: u64) -> u64 {
     counter_frequency().saturating_mul(milliseconds) / 1000
 }
 
-/// Whether the `ID_AA64PFR0_EL1` field that starts at bit `shift` says that the feature is there.
+/// The `ID_AA64PFR0_EL1` field that starts at bit `shift`. 0 at S-EL0, which cannot read it.
 fn pfr0(shift: u32) -> u64 {
+    if __TANTALUM_AT_EL0 {
+        return 0;
+    }
     (read_register!("id_aa64pfr0_el1") >> shift) & 0xf
 }
 
@@ -76,7 +87,7 @@ pub fn has_sve() -> bool {
 /// Whether the processor shows SME to this program.
 #[must_use]
 pub fn has_sme() -> bool {
-    (read_register!("id_aa64pfr1_el1") >> 24) & 0xf != 0
+    !__TANTALUM_AT_EL0 && (read_register!("id_aa64pfr1_el1") >> 24) & 0xf != 0
 }
 
 /// Whether SME lets streaming mode run all of SVE (`FEAT_SME_FA64`).

@@ -71,7 +71,9 @@ pub(crate) fn current() -> &'static Context {
     let address: u64;
     // SAFETY: reading the thread pointer of the current exception level changes nothing.
     unsafe {
-        if arch::is_normal_world() {
+        if arch::exception_level() == 0 {
+            asm!("mrs {}, tpidr_el0", out(reg) address, options(nomem, nostack, preserves_flags));
+        } else if arch::is_normal_world() {
             asm!("mrs {}, tpidr_el2", out(reg) address, options(nomem, nostack, preserves_flags));
         } else {
             asm!("mrs {}, tpidr_el1", out(reg) address, options(nomem, nostack, preserves_flags));

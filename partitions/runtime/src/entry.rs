@@ -19,6 +19,7 @@ use crate::{
     arch,
     boot::Boot,
     context::{self, CONTEXTS, Context, MAX_CONTEXTS, STACK_SIZE, STACKS},
+    ffa::Permissions,
     mmu, vectors,
 };
 
@@ -27,11 +28,15 @@ unsafe extern "Rust" {
     safe fn __tantalum_main(boot: Boot) -> !;
     /// Whether the runtime library is to turn the MMU on, which `entry!` defines.
     safe static __TANTALUM_USES_MMU: bool;
+    /// Whether the program is a partition at S-EL0, which `entry!` defines.
+    pub(crate) safe static __TANTALUM_AT_EL0: bool;
 }
 
 unsafe extern "C" {
     static __image_start: u8;
     static __image_end: u8;
+    static __constants_start: u8;
+    static __data_start: u8;
     static __bss_start: u8;
     static __bss_end: u8;
     static __rela_start: u8;
@@ -40,6 +45,9 @@ unsafe extern "C" {
 
 /// The only kind of relocation in an image: address = load address + addend.
 const R_AARCH64_RELATIVE: u32 = 1027;
+
+/// `FFA_MEM_PERM_SET`: data, to be read and written.
+const DATA: u32 = Permissions::READ_WRITE.0;
 
 /// Where the image starts, and the first address after it and its zeroed part.
 #[must_use]
@@ -63,8 +71,26 @@ pub unsafe extern "C" fn _start() -> ! {
         "orr x6, x6, x18", "orr x6, x6, x19", "orr x6, x6, x20", "orr x6, x6, x21", "orr x6, x6, x22", "orr x6, x6, x23",
         "orr x6, x6, x24", "orr x6, x6, x25", "orr x6, x6, x26", "orr x6, x6, x27", "orr x6, x6, x28", "orr x6, x6, x29",
         "orr x6, x6, x30",
+        // At S-EL0 all pages are read-only and executable so far: make data of what follows the code, or stop.
+        "adrp x7, {at_el0}",
+        "ldrb w7, [x7, :lo12:{at_el0}]",
+        "cbz w7, 7f",
+        "mov x20, x0", "mov x21, x1", "mov x22, x2", "mov x23, x3", "mov x24, x4", "mov x26, x6",
+        "mov w0, #0x89",
+        "movk w0, #0xc400, lsl #16",
+        "adrp x1, {constants_start}",
+        "adrp x2, {image_end}",
+        "sub x2, x2, x1",
+        "lsr x2, x2, #12",
+        "mov x3, #{data}",
+        "mov x4, xzr", "mov x5, xzr", "mov x6, xzr", "mov x7, xzr",
+        "svc #0",
+        "tbnz w0, #6, 6f",
+        "b .",
+        "6: mov x0, x20", "mov x1, x21", "mov x2, x22", "mov x3, x23", "mov x4, x24", "mov x6, x26",
+        "mov w7, #1",
         // Relocate: for each entry of 24 bytes (offset, type, addend) store base + addend at base + offset.
-        "adrp x9, {image_start}",
+        "7: adrp x9, {image_start}",
         "add x9, x9, :lo12:{image_start}",
         "adrp x10, {rela_start}",
         "add x10, x10, :lo12:{rela_start}",
@@ -91,11 +117,16 @@ pub unsafe extern "C" fn _start() -> ! {
         "stp xzr, xzr, [x10], #16",
         "b 4b",
         // The index of the context: x4 in a partition, 0 on the boot core of the normal world.
-        "5: mrs x9, CurrentEL",
+        "5: mov x5, #1",
+        "cbnz w7, {common}",
+        "mrs x9, CurrentEL",
         "cmp x9, #(2 << 2)",
         "csel x4, xzr, x4, eq",
-        "mov x5, #1",
         "b {common}",
+        at_el0 = sym __TANTALUM_AT_EL0,
+        constants_start = sym __constants_start,
+        image_end = sym __image_end,
+        data = const DATA,
         image_start = sym __image_start,
         rela_start = sym __rela_start,
         rela_end = sym __rela_end,
@@ -145,7 +176,12 @@ unsafe extern "C" fn common() -> ! {
         "adrp x10, {records}",
         "add x10, x10, :lo12:{records}",
         "add x10, x10, x4, lsl #6",
-        "mrs x11, CurrentEL",
+        "adrp x11, {at_el0}",
+        "ldrb w11, [x11, :lo12:{at_el0}]",
+        "cbz w11, 4f",
+        "msr tpidr_el0, x10",
+        "b 3f",
+        "4: mrs x11, CurrentEL",
         "cmp x11, #(2 << 2)",
         "b.eq 2f",
         "adrp x12, {vectors_el1}",
@@ -165,6 +201,7 @@ unsafe extern "C" fn common() -> ! {
         stacks = sym STACKS,
         stack_size = const STACK_SIZE,
         records = sym CONTEXTS,
+        at_el0 = sym __TANTALUM_AT_EL0,
         vectors_el1 = sym vectors::el1,
         vectors_el2 = sym vectors::el2,
         start = sym start,
@@ -184,7 +221,11 @@ const _: () = assert!(
 extern "C" fn start(x0: u64, x1: u64, x2: u64, x3: u64, index: usize, is_first: bool, leftovers: u64) -> ! {
     static TABLES_READY: AtomicBool = AtomicBool::new(false);
 
-    if __TANTALUM_USES_MMU {
+    if __TANTALUM_AT_EL0 {
+        let constants = (&raw const __constants_start).addr()..(&raw const __data_start).addr();
+        // What was relocated stays as it is. If the SPM does not think so, it can be written: no reason to give up.
+        let _ = crate::ffa::SMC.mem_perm_set(constants, Permissions::READ_ONLY);
+    } else if __TANTALUM_USES_MMU {
         if is_first {
             mmu::map_default();
             TABLES_READY.store(true, Ordering::Release);
@@ -209,17 +250,22 @@ pub fn secondary_entry() -> u64 {
 
 /// Makes a function the program: `entry!(main)`, where `main` is `fn(Boot) -> !`.
 ///
+/// A partition at S-EL0 has `entry!(main, level = el0)`. Its code is executable, its constants can be read and its data be written when it starts.
+///
 /// It is called once on each execution context. The MMU is on by then, with the image mapped as normal memory and everything else in the first
 /// gigabyte as device memory; `entry!(main, mmu = off)` leaves it off.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        $crate::entry!($main, mmu = true);
+        $crate::entry!($main, mmu = true, el0 = false);
     };
     ($main:path, mmu = off) => {
-        $crate::entry!($main, mmu = false);
+        $crate::entry!($main, mmu = false, el0 = false);
     };
-    ($main:path, mmu = $mmu:literal) => {
+    ($main:path, level = el0) => {
+        $crate::entry!($main, mmu = false, el0 = true);
+    };
+    ($main:path, mmu = $mmu:literal, el0 = $el0:literal) => {
         /// The name by which the runtime library calls the program.
         #[unsafe(no_mangle)]
         fn __tantalum_main(boot: $crate::Boot) -> ! {
@@ -230,5 +276,9 @@ macro_rules! entry {
         /// Whether the runtime library turns the MMU on.
         #[unsafe(no_mangle)]
         static __TANTALUM_USES_MMU: bool = $mmu;
+
+        /// Whether it runs at S-EL0.
+        #[unsafe(no_mangle)]
+        static __TANTALUM_AT_EL0: bool = $el0;
     };
 }

@@ -17,6 +17,9 @@ use tantalum_stage2::{TableAddr, TableMemory};
 
 use crate::{console, el3, gic, layout, pages, pe::Core, sysreg};
 
+/// Exception class of an SVC.
+const EC_SVC: u64 = 0x15;
+
 /// A descriptor of a table page.
 ///
 /// # Panics
@@ -95,6 +98,33 @@ impl Machine for Core {
         });
     }
 
+    fn write_vectors(&mut self, page: TableAddr) {
+        // SAFETY: assembly has put that many words there; nothing writes to them.
+        let code = unsafe { tantalum_el1_synchronous };
+        for entry in 0..VECTORS {
+            self.write_descriptor(page, entry * VECTOR_WORDS, code[EL1_WORDS - 1]);
+        }
+        for (index, word) in code.iter().enumerate() {
+            self.write_descriptor(page, SYNCHRONOUS_EL0 * VECTOR_WORDS + index, *word);
+        }
+        // SAFETY: cache maintenance of a page of the pool, which is mapped. No cache line is shorter than 16 bytes.
+        unsafe {
+            asm!(
+                "2: dc cvau, {line}",
+                "add {line}, {line}, #16",
+                "cmp {line}, {end}",
+                "b.lo 2b",
+                "dsb ish",
+                "ic ialluis",
+                "dsb ish",
+                "isb",
+                line = inout(reg) page.0 => _,
+                end = in(reg) page.0 + layout::PAGE as u64,
+                options(nostack),
+            );
+        }
+    }
+
     fn id_register(&mut self, register: SystemRegister) -> u64 {
         match register {
             SystemRegister {
@@ -141,6 +171,42 @@ impl Machine for Core {
     fn print(&mut self, text: fmt::Arguments<'_>) {
         console::print(text);
     }
+}
+
+/// Entries of a vector table, 64-bit words of one, and the number of that for synchronous exceptions of EL0.
+const VECTORS: usize = 16;
+const VECTOR_WORDS: usize = 16;
+const SYNCHRONOUS_EL0: usize = 8;
+/// 64-bit words of [`tantalum_el1_synchronous`].
+const EL1_WORDS: usize = 6;
+
+// What is at EL1 of partitions at S-EL0, in that entry of the vector table. Its last word is what is in all others. It is
+// copied into a page of their own, and runs wherever that is.
+global_asm!(
+    r#"
+.pushsection .rodata.tantalum_el1, "a"
+.balign 8
+.global tantalum_el1_synchronous
+tantalum_el1_synchronous:
+    msr     tpidr_el1, x0
+    mrs     x0, esr_el1
+    ubfx    x0, x0, #26, #6
+    cmp     x0, #{svc}
+    mrs     x0, tpidr_el1
+    b.ne    1f
+    hvc     #0
+    eret
+    dsb     nsh
+    isb
+1:  hvc     #1
+    b       1b
+.popsection
+"#,
+    svc = const EC_SVC,
+);
+
+unsafe extern "C" {
+    static tantalum_el1_synchronous: [u64; EL1_WORDS];
 }
 
 // One MRS and RET for each register of the ID space, CRm 1-7, op2 0-7. All of it can be read: what is not allocated

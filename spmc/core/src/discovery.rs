@@ -340,6 +340,9 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
         | FuncId::MsgSendDirectResp64_2
         | FuncId::ConsoleLog32
         | FuncId::ConsoleLog64 => true,
+        FuncId::MemPermGet32 | FuncId::MemPermGet64 | FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
+            partition.el1.is_some()
+        }
         FuncId::SecondaryEpRegister64 | FuncId::SecondaryEpRegister32 => partition.multiplicity == Multiplicity::Pinned,
         _ => false,
     };

@@ -67,6 +67,8 @@ pub enum Undeliverable {
     FaultInVector,
     /// It takes the same fault for ever.
     Livelock,
+    /// It is at S-EL0: it has no vectors of its own.
+    AtEl0,
 }
 
 /// An exception to take at EL1.

@@ -38,6 +38,7 @@ pub mod partition;
 pub mod power;
 pub mod report;
 pub mod restart;
+pub mod s_el0;
 pub mod scheduling;
 mod sort;
 pub mod spmc;

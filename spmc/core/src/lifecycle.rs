@@ -7,6 +7,7 @@ use crate::{
     machine::Machine,
     partition::{Health, Multiplicity, Partition},
     report::{self, Cause},
+    s_el0::{PSTATE_EL0_MASKED, back_to_el0},
     spmc::{Action, Pe, Running, Spmc, answer, refuse, reply, success},
     vcpu::{Model, Slot, State, put_back},
 };
@@ -96,6 +97,9 @@ impl Spmc {
     pub(crate) fn stop_running<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, cause: &Cause) -> Action {
         if let Some(running) = pe.running.as_mut() {
             machine.park(&mut running.ctx);
+            if running.partition.el1.is_some() {
+                back_to_el0(&mut running.ctx);
+            }
             if let (Health::Starting, Some(restart)) = (running.partition.health(), &running.partition.restart) {
                 restart.give_up();
             }
@@ -267,6 +271,10 @@ fn retire<M: Machine>(machine: &mut M, mut running: Running<'_>) {
 /// Registers of a context at its entry (FF-A 1.2, "Protocol for passing data"; x4 as TF-A and Hafnium have it).
 pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, first: bool) {
     *ctx = Context::new(partition.roots, MPIDR_RES1 | u64::from(vcpu.as_u16()));
+    if let Some(el1) = &partition.el1 {
+        ctx.el1 = (**el1).clone();
+        ctx.pstate = PSTATE_EL0_MASKED;
+    }
     ctx.mask_ns_interrupts = true;
     if let Some(slot) = partition.slot(vcpu) {
         partition.reset_interrupts(&slot.interrupts);

@@ -4,17 +4,18 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use spin::mutex::TicketMutex;
-use tantalum_stage2::Tables;
+use tantalum_stage2::{Access, Execute, IpaRange, TableAddr, TableMemory, Tables, Tlb};
 
 use crate::{
     abi::{V1_2, Version},
-    addr::{PageRange, World},
+    addr::{PageRange, PhysAddr, World},
     console::{LogBudget, LogLine},
-    context::Stage2Roots,
+    context::{El1Registers, Stage2Roots},
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
     interrupt::Signal,
+    machine::Machine,
     mailbox::{Buffers, Mailbox},
-    manifest::partition::{Interrupt, MessagingMethod, NsInterruptsAction, Service},
+    manifest::partition::{Access as Granted, Interrupt, MessagingMethod, NsInterruptsAction, Service},
     notification::Notifications,
     notifying::for_partition,
     restart::Restart,
@@ -45,6 +46,24 @@ pub struct Region {
     pub device: bool,
 }
 
+impl Region {
+    /// What stage 2 lets the partition do, as its manifest has it.
+    #[must_use]
+    pub fn stage2(&self) -> (Access, Execute) {
+        let access = match (
+            self.access.contains(Granted::READ),
+            self.access.contains(Granted::WRITE),
+        ) {
+            (true, true) => Access::ReadWrite,
+            (true, false) => Access::ReadOnly,
+            (false, true) => Access::WriteOnly,
+            (false, false) => Access::None,
+        };
+        let executable = self.access.contains(Granted::EXECUTE) && !self.device && self.world == World::Secure;
+        (access, if executable { Execute::Always } else { Execute::Never })
+    }
+}
+
 /// Health of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,7 +76,7 @@ pub enum Health {
     Stopped = 2,
 }
 
-/// A secure partition at S-EL1.
+/// A secure partition.
 ///
 /// Everything without interior mutability is fixed at boot. The atomics are independent of each other.
 #[derive(Debug)]
@@ -96,6 +115,8 @@ pub struct Partition {
     pub smc_whitelist: Box<[u32]>,
     /// All SMCs outside FF-A are passed on.
     pub smc_whitelist_permissive: bool,
+    /// EL1 registers of its contexts when it is at S-EL0; `None` when it is at S-EL1.
+    pub el1: Option<Box<El1Registers>>,
     /// Roots of its stage-2 tables.
     pub roots: Stage2Roots,
     /// Its stage-2 tables.
@@ -125,6 +146,68 @@ pub struct Stage2Tables {
     pub non_secure: Tables,
 }
 
+/// Table memory of a partition's stage-2 tables, with what invalidates TLBs of them. One type for all changes to tables, so
+/// that there is one copy of the code that makes them.
+#[derive(Debug)]
+pub(crate) struct OnPartition<'m, M> {
+    machine: &'m mut M,
+    roots: Option<Stage2Roots>,
+    /// Tables that may still be taken.
+    pub(crate) left: usize,
+}
+
+impl<'m, M> OnPartition<'m, M> {
+    /// Tables with `roots`.
+    pub(crate) const fn new(machine: &'m mut M, roots: Stage2Roots) -> Self {
+        Self {
+            machine,
+            roots: Some(roots),
+            left: usize::MAX,
+        }
+    }
+
+    /// Tables that no PE walks yet, of no more than `share` pages.
+    pub(crate) const fn not_live(machine: &'m mut M, share: usize) -> Self {
+        Self {
+            machine,
+            roots: None,
+            left: share,
+        }
+    }
+}
+
+impl<M: Machine> TableMemory for OnPartition<'_, M> {
+    fn allocate_table(&mut self) -> Option<TableAddr> {
+        let left = self.left.checked_sub(1)?;
+        let table = self.machine.allocate_table()?;
+        self.left = left;
+        Some(table)
+    }
+
+    fn free_table(&mut self, table: TableAddr) {
+        self.left = self.left.saturating_add(1);
+        self.machine.free_table(table);
+    }
+
+    #[inline]
+    fn read_descriptor(&self, table: TableAddr, index: usize) -> u64 {
+        self.machine.read_descriptor(table, index)
+    }
+
+    #[inline]
+    fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64) {
+        self.machine.write_descriptor(table, index, value);
+    }
+}
+
+impl<M: Machine> Tlb for OnPartition<'_, M> {
+    fn invalidate(&mut self, _: IpaRange) {
+        if let Some(roots) = self.roots {
+            self.machine.invalidate_stage2(&roots);
+        }
+    }
+}
+
 /// What is fixed about a partition at boot.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields of Partition")]
@@ -145,6 +228,7 @@ pub struct Config {
     pub boot_info: Option<(u8, u64)>,
     pub smc_whitelist: Vec<u32>,
     pub smc_whitelist_permissive: bool,
+    pub el1: Option<Box<El1Registers>>,
     pub roots: Stage2Roots,
     pub tables: Stage2Tables,
     pub buffers: Option<Buffers>,
@@ -181,6 +265,7 @@ impl Partition {
             boot_info: config.boot_info,
             smc_whitelist: config.smc_whitelist.into_boxed_slice(),
             smc_whitelist_permissive: config.smc_whitelist_permissive,
+            el1: config.el1,
             roots: config.roots,
             tables: TicketMutex::new(config.tables),
             mailbox: Mailbox::new(config.buffers),
@@ -309,7 +394,7 @@ impl Partition {
     pub fn region_at(&self, world: World, address: u64) -> Option<&Region> {
         self.regions
             .iter()
-            .find(|region| region.world == world && region.range.contains(crate::addr::PhysAddr::new(address)))
+            .find(|region| region.world == world && region.range.contains(PhysAddr::new(address)))
     }
 }
 

@@ -207,6 +207,9 @@ fn hint(undeliverable: Undeliverable, trap: Trap) -> &'static str {
         (Undeliverable::FaultInVector, _) => {
             "VBAR_EL1 or the handler's stack pointer points to memory that is not mapped"
         }
+        (Undeliverable::AtEl0, Trap::Abort { abort, .. }) if abort.kind() == FaultKind::Permission => {
+            "the manifest, or the partition itself by FFA_MEM_PERM_SET, does not allow this access"
+        }
         (_, Trap::Abort { abort, .. }) if abort.fetch => {
             "a jump to a wild address, or code in a region without the execute attribute"
         }

@@ -202,6 +202,9 @@ fn restore<M: Machine>(machine: &mut M, partition: &Partition, saved: PageRange)
     let Ok(image) = PageRange::new(memory.base(), saved.pages()) else {
         return false;
     };
+    if !crate::s_el0::reset_permissions(machine, partition, true) {
+        return false;
+    }
     let tables = partition.tables.lock();
     let (mut at, mut intact) = (0, 0);
     while let Some(own) = next_own(&tables.secure, machine, at) {
@@ -211,7 +214,9 @@ fn restore<M: Machine>(machine: &mut M, partition: &Partition, saved: PageRange)
         at = own.end().as_u64();
         intact += own.intersection(&image).map_or(0, |part| part.pages());
     }
+    drop(tables);
     let copied = intact == image.pages() && copy(machine, World::Secure, saved.base(), image);
+    let copied = copied && crate::s_el0::reset_permissions(machine, partition, false);
     machine.synchronise_code(World::Secure, memory);
     copied
 }

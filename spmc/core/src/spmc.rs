@@ -450,6 +450,12 @@ impl Spmc {
                 let wide = function == FuncId::SecondaryEpRegister64;
                 crate::lifecycle::register_secondary_entry(running, self.is_booted(), wide)
             }
+            FuncId::MemPermGet32 | FuncId::MemPermGet64 => {
+                crate::s_el0::permissions(running, machine, &asked, function == FuncId::MemPermGet64)
+            }
+            FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
+                crate::s_el0::set_permissions(running, machine, &asked, function == FuncId::MemPermSet64)
+            }
             // Calls that only the SPMC and the SPMD make: known, and not a partition's to make.
             FuncId::Interrupt32 | FuncId::NormalWorldResume32 => Err(FfaError::Denied),
             _ => self.common_call(caller, pe, machine, function, &asked),

@@ -104,7 +104,7 @@ impl Syndrome {
     #[inline(always)]
     #[must_use]
     pub const fn decode(esr: u64) -> Self {
-        let class = field(esr, 26, 6);
+        let class = class(esr);
         match class {
             0x17 => Self::Smc,
             0x16 => Self::Hvc {
@@ -133,6 +133,12 @@ impl Syndrome {
             _ => Self::Other { class },
         }
     }
+}
+
+/// The exception class of a syndrome.
+#[must_use]
+pub const fn class(esr: u64) -> u8 {
+    field(esr, 26, 6)
 }
 
 /// The intermediate physical address of `HPFAR_EL2` and `FAR_EL2`, and whether it is a non-secure one.

@@ -8,7 +8,7 @@ use crate::{
     machine::{Machine, SystemRegister},
     report::{self, Cause, Trap},
     spmc::{Action, Exit, Pe, Spmc, refuse},
-    syndrome::{Abort, Syndrome, SystemRegisterAccess, fault_ipa},
+    syndrome::{Abort, Syndrome, SystemRegisterAccess, class, fault_ipa},
 };
 
 /// Bytes of an instruction.
@@ -21,8 +21,11 @@ impl Spmc {
         match exit {
             Exit::Synchronous { esr, far, hpfar } => match Syndrome::decode(esr) {
                 syndrome @ (Syndrome::Smc | Syndrome::Hvc { .. }) => {
-                    if syndrome == Syndrome::Smc {
-                        skip_instruction(pe);
+                    match syndrome {
+                        Syndrome::Hvc { immediate: 0 } => {}
+                        Syndrome::Hvc { .. } if is_at_el0(pe) => return self.el0_fault(pe, machine),
+                        Syndrome::Hvc { .. } => {}
+                        _ => skip_instruction(pe),
                     }
                     self.partition_call(pe, machine)
                 }
@@ -75,6 +78,29 @@ impl Spmc {
         }
     }
 
+    /// The vectors of a partition at S-EL0 have reported an exception that was not a call.
+    #[cold]
+    #[inline(never)]
+    fn el0_fault<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
+        machine.park(&mut running.ctx);
+        let (esr, far) = (running.ctx.el1.esr, running.ctx.el1.far);
+        let trap = match Syndrome::decode(esr) {
+            Syndrome::SystemRegister(access) => Trap::SystemRegister(access),
+            // Stage 1 maps what the SPMC manifest declares, each address to itself.
+            Syndrome::Abort(abort) => Trap::Abort {
+                abort,
+                far,
+                address: far,
+                non_secure: false,
+            },
+            _ => Trap::Undefined { class: class(esr) },
+        };
+        self.deliver(pe, machine, Exception::Undefined, trap)
+    }
+
     fn abort<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, abort: Abort, far: u64, hpfar: u64) -> Action {
         let (address, non_secure) = fault_ipa(hpfar, far);
         let trap = Trap::Abort {
@@ -91,6 +117,10 @@ impl Spmc {
         let Some(running) = pe.running.as_mut() else {
             return refuse(pe, FfaError::Aborted);
         };
+        if running.partition.el1.is_some() {
+            let why = Undeliverable::AtEl0;
+            return self.stop_running(pe, machine, &Cause::Undeliverable { why, trap });
+        }
         machine.park(&mut running.ctx);
         let at = running.ctx.pc;
         match running.faults.deliver(&mut running.ctx, exception) {
@@ -120,6 +150,13 @@ impl Spmc {
             _ => self.leave_stopped(pe, machine),
         }
     }
+}
+
+#[cold]
+fn is_at_el0(pe: &Pe<'_>) -> bool {
+    pe.running
+        .as_ref()
+        .is_some_and(|running| running.partition.el1.is_some())
 }
 
 #[inline(always)]
@@ -200,6 +237,7 @@ pub(crate) const fn why(undeliverable: Undeliverable) -> &'static str {
     match undeliverable {
         Undeliverable::NoVectors => "it has no exception vectors (VBAR_EL1 is 0 and its MMU is off)",
         Undeliverable::FaultInVector => "it faulted again while entering its own exception handler",
+        Undeliverable::AtEl0 => "it runs at S-EL0, where nothing handles exceptions",
         Undeliverable::Livelock => "it took the same fault at the same instruction without end",
     }
 }

@@ -3,7 +3,8 @@
 //! Source: Arm ARM (DDI 0487), D8 "The AArch64 Virtual Memory System Architecture": D8.2 (translation process, 4 KiB
 //! granule without `FEAT_LPA2`), D8.3 (descriptor formats), D8.17 (TLB maintenance, break-before-make).
 //!
-//! * [`Tables`] is one tree: a partition has two, one for its secure and one for its non-secure IPA space.
+//! * [`Tables`] is one tree: a partition has two, one for its secure and one for its non-secure IPA space. Stage 1 of partitions
+//!   at S-EL0 is one more, for all of them ([`Attributes::for_el0`]).
 //! * Whatever can fail happens before anything changes: an operation that returns an error has changed nothing that a
 //!   partition or [`Tables::walk`] could see, and leaves no table behind.
 //! * What a TLB may still hold after a change is in the [`Invalidate`] token that the operation returns, together with
@@ -43,12 +44,14 @@ mod descriptor;
 pub mod fake;
 mod invalidate;
 mod registers;
+mod stage1;
 mod tables;
 
 pub use address::{Ipa, IpaRange, IpaSize, Level, OutputAddress, PAGE_SIZE};
 pub use attributes::{Access, Attributes, Execute, MemoryType, Ownership, Shareability};
 pub use invalidate::{Invalidate, Tlb, WithTlb};
 pub use registers::{VSTCR_EL2_WALKS_SECURE, VTCR_EL2_OUTPUT_NON_SECURE};
+pub use stage1::MAIR_EL1;
 pub use tables::{Entry, Error, Granule, Mapping, Run, Tables, Violation};
 
 /// Physical address of a 4 KiB page that holds a translation table.

@@ -1,6 +1,6 @@
 //! What an attacking partition tries and lives through: the others, and the normal world, notice nothing.
 
-use tantalum_agent::{ATTACK, Command, ECHO, FORWARD};
+use tantalum_agent::{ATTACK, Command, ECHO, FORWARD, USER};
 use tantalum_partition::ffa::{FfaError, Partition, ids};
 
 use super::tests;
@@ -59,7 +59,8 @@ fn boot_information_is_the_partitions_own(world: &World) -> Outcome {
             status[4],
             status[7]
         );
-        expect_eq!(status[6], 1, "the exception level of partition {:#x}", partition.id);
+        let level = u64::from(partition.uuid != USER);
+        expect_eq!(status[6], level, "the exception level of partition {:#x}", partition.id);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `FFA_ID_GET` and `FFA_SPM_ID_GET`.
 
-use tantalum_agent::Command;
+use tantalum_agent::{Command, USER};
+use tantalum_partition::ffa::Partition;
 
 use super::tests;
 use crate::{
@@ -35,9 +36,17 @@ fn spm_is_0x8000(_: &World) -> Outcome {
     Ok(())
 }
 
+/// How a partition may call. One at S-EL0 has but one instruction for it, which is its "SMC".
+fn conduits(partition: &Partition) -> impl Iterator<Item = Conduit> + use<> {
+    let at_el0 = partition.uuid == USER;
+    [Conduit::Smc, Conduit::Hvc]
+        .into_iter()
+        .take(if at_el0 { 1 } else { 2 })
+}
+
 fn partitions_get_their_own_by_smc_and_hvc(world: &World) -> Outcome {
     for partition in world.receivers()? {
-        for conduit in [Conduit::Smc, Conduit::Hvc] {
+        for conduit in conduits(partition) {
             let answer = call_from(*partition, conduit, &[ID_GET])?;
             let expected = [SUCCESS, 0, u64::from(partition.id), 0, 0, 0, 0, 0];
             expect_eq!(
@@ -59,7 +68,7 @@ fn partitions_get_their_own_by_smc_and_hvc(world: &World) -> Outcome {
 
 fn partitions_get_that_of_the_spm_by_smc_and_hvc(world: &World) -> Outcome {
     for partition in world.receivers()? {
-        for conduit in [Conduit::Smc, Conduit::Hvc] {
+        for conduit in conduits(partition) {
             let answer = call_from(*partition, conduit, &[SPM_ID_GET])?;
             let expected = [SUCCESS, 0, u64::from(SPMC), 0, 0, 0, 0, 0];
             expect_eq!(

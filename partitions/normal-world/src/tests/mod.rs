@@ -20,6 +20,7 @@ mod refused;
 mod registers;
 mod restart;
 mod rxtx_map;
+mod s_el0;
 mod scheduling;
 mod simd;
 mod system_registers;
@@ -88,6 +89,7 @@ const GROUPS: &[&[Test]] = &[
     attacks::TESTS,
     system_registers::TESTS,
     cores::TESTS,
+    s_el0::TESTS,
     failures::LAST,
 ];
 

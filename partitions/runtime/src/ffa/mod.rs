@@ -5,8 +5,9 @@
 
 mod discovery;
 mod message;
+mod svc;
 
-use core::fmt;
+use core::{fmt, ops::Range};
 
 pub use arm_ffa::{FfaError, FuncId, UuidHelper, Version};
 use arm_ffa::{
@@ -19,7 +20,7 @@ pub use discovery::{Partition, Partitions};
 pub use message::{Kind, Request, Response, serve, serve_with};
 pub use uuid::{Uuid, uuid};
 
-use crate::context;
+use crate::{arch, context};
 
 /// x0 to x17, as a call passes and returns them.
 pub type Registers = [u64; 18];
@@ -81,16 +82,32 @@ pub enum Outcome {
     Waiting,
 }
 
+/// What a partition at S-EL0 may do with a page, as `FFA_MEM_PERM_SET` has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Permissions(pub u32);
+
+impl Permissions {
+    /// Read.
+    pub const READ_ONLY: Self = Self(0b111);
+    /// Read and write.
+    pub const READ_WRITE: Self = Self(0b101);
+    /// Read and execute.
+    pub const CODE: Self = Self(0b011);
+}
+
+/// Bytes of a page.
+const PAGE_SIZE: usize = 4096;
+
 /// A way to call the SPM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Client {
-    /// By secure monitor call.
+    /// By secure monitor call; at S-EL0, which has none, by supervisor call.
     Smc,
     /// By hypervisor call.
     Hvc,
 }
 
-/// Calls the SPM by secure monitor call.
+/// Calls the SPM by secure monitor call; at S-EL0, which has none, by supervisor call.
 pub const SMC: Client = Client::Smc;
 /// Calls the SPM by hypervisor call.
 pub const HVC: Client = Client::Hvc;
@@ -134,6 +151,7 @@ impl Client {
         let mut arguments = [0; 17];
         arguments.copy_from_slice(&registers[1..]);
         match self {
+            Self::Smc if arch::exception_level() == 0 => svc::call(registers),
             Self::Smc => smccc::smc64(low(registers[0]), arguments),
             Self::Hvc => smccc::hvc64(low(registers[0]), arguments),
         }
@@ -329,6 +347,25 @@ impl Client {
     pub fn secondary_ep_register(self, address: u64) -> Result<(), Error> {
         let entrypoint = SecondaryEpRegisterAddr::Addr64(address);
         self.request(&Interface::SecondaryEpRegister { entrypoint }).map(|_| ())
+    }
+
+    /// `FFA_MEM_PERM_SET`: what this partition, which is at S-EL0 and initialises, may do with memory of its own, in whole pages.
+    ///
+    /// # Errors
+    ///
+    /// What the SPM answers.
+    pub fn mem_perm_set(self, memory: Range<usize>, permissions: Permissions) -> Result<(), Error> {
+        let pages = memory.len().div_ceil(PAGE_SIZE) as u64;
+        let call = [
+            FuncId::MemPermSet64 as u64,
+            memory.start as u64,
+            pages,
+            u64::from(permissions.0),
+        ];
+        match error_code(&self.call(&registers(&call))) {
+            None => Ok(()),
+            Some(code) => Err(Error::Ffa(code)),
+        }
     }
 
     /// `FFA_ERROR`: tells the SPM that this partition can't go on with its initialisation. Returns what the SPM answers, if it does.

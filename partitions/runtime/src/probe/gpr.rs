@@ -2,7 +2,10 @@
 
 use core::arch::{asm, naked_asm};
 
-use crate::ffa::{Client, Registers};
+use crate::{
+    arch,
+    ffa::{Client, Registers},
+};
 
 /// The mask bit of x18; x19 has the next, up to x30.
 const FIRST: u32 = 18;
@@ -13,6 +16,7 @@ pub fn call_checking_gprs(client: Client, registers: &Registers, seed: u64) -> (
     let mut result = *registers;
     let changed: u64;
     let call = match client {
+        Client::Smc if arch::exception_level() == 0 => checked_svc,
         Client::Smc => checked_smc,
         Client::Hvc => checked_hvc,
     };
@@ -149,5 +153,6 @@ macro_rules! checked_call {
 
 checked_call!(checked_smc, "smc #0");
 checked_call!(checked_hvc, "hvc #0");
+checked_call!(checked_svc, "svc #0");
 
 const _: () = assert!(FIRST == 18, "the masks above are built from the register numbers");

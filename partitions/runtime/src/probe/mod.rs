@@ -237,6 +237,12 @@ pub fn jump(address: u64) -> ! {
     unsafe { asm!("br {}", in(reg) address, options(noreturn, nostack)) }
 }
 
+/// Makes a secure monitor call, whatever the exception level. For programs that are meant to die.
+pub fn monitor_call() {
+    // SAFETY: FFA_ID_GET, by the SMC calling convention.
+    unsafe { asm!("smc #0", inout("x0") 0x8400_0069_u64 => _, clobber_abi("C"), options(nostack)) };
+}
+
 /// Does nothing, forever, without ever asking the SPM anything. For programs that are meant to hang.
 pub fn spin_forever() -> ! {
     loop {

@@ -82,7 +82,9 @@ impl Simd {
 pub fn enable() {
     // SAFETY: removing the traps of the program's own exception level changes no Rust state.
     unsafe {
-        if arch::is_normal_world() {
+        if arch::exception_level() == 0 {
+            // Nothing traps at EL1, and what traps at EL2 is the SPM's matter.
+        } else if arch::is_normal_world() {
             // CPTR_EL2 without VHE: clear TFP (10), TZ (8), TSM (12).
             asm!("mrs {t}, cptr_el2", "bic {t}, {t}, #(1 << 10)", "bic {t}, {t}, #(1 << 8)", "bic {t}, {t}, #(1 << 12)",
                 "msr cptr_el2, {t}", "isb", t = out(reg) _, options(nostack, preserves_flags));

@@ -2,10 +2,7 @@
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
-use tantalum_stage2::{
-    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
-    TableAddr, TableMemory, Tables, WithTlb,
-};
+use tantalum_stage2::{Attributes, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership, Tables};
 
 use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
@@ -18,13 +15,14 @@ use crate::{
         Report, Severity, SpmcManifest,
         package::ByteRange,
         partition::{
-            AbortAction, Access, Interrupt, NsInterruptsAction, OtherSInterruptsAction, PartitionManifest,
-            PowerManagement,
+            AbortAction, Access, ExceptionLevel, Interrupt, NsInterruptsAction, OtherSInterruptsAction,
+            PartitionManifest, PowerManagement,
         },
         system,
     },
-    partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    partition::{Config, Multiplicity, OnPartition, Partition, Region, Stage2Tables},
     restart::Restart,
+    s_el0::Environment,
     sort::sort_by_key,
     vcpu::Slot,
 };
@@ -36,36 +34,22 @@ const MAX_VMID: u16 = 255;
 
 /// Builds partitions one after the other, each with a VMID of its own.
 pub(super) struct Builder<'m> {
-    manifest: &'m SpmcManifest,
-    pes: usize,
-    budget: Budget,
-    spare: Spare,
+    pub(super) manifest: &'m SpmcManifest,
+    /// The SPMC's own memory.
+    pub(super) own: PageRange,
+    pub(super) pes: usize,
+    pub(super) budget: Budget,
+    pub(super) spare: Spare,
     /// Partitions that are still to come.
-    left: usize,
-    ipa_size: IpaSize,
-    vmid: u16,
+    pub(super) left: usize,
+    pub(super) ipa_size: IpaSize,
+    /// VMIDs that were given out.
+    pub(super) vmid: u16,
+    /// What partitions at S-EL0 share, once there is one.
+    pub(super) s_el0: Option<Environment>,
 }
 
-impl<'m> Builder<'m> {
-    pub(super) fn new(
-        manifest: &'m SpmcManifest,
-        pes: usize,
-        budget: Budget,
-        spare: Spare,
-        partitions: usize,
-        ipa_size: IpaSize,
-    ) -> Self {
-        Self {
-            manifest,
-            pes,
-            budget,
-            spare,
-            left: partitions,
-            ipa_size,
-            vmid: 0,
-        }
-    }
-
+impl Builder<'_> {
     /// Sets one partition up, or says in `report` why it cannot be.
     pub(super) fn build<M: Machine>(
         &mut self,
@@ -79,7 +63,8 @@ impl<'m> Builder<'m> {
             None
         };
         let contexts = usize::from(accepted.execution_contexts);
-        let migratable = contexts == 1 && self.pes != 1;
+        let at_el0 = accepted.manifest.exception_level == ExceptionLevel::SEl0;
+        let migratable = at_el0 || contexts == 1 && self.pes != 1;
         let needed = contexts.saturating_mul(CONTEXT_BYTES);
         // What the ones before have left of their shares is for those that follow.
         let share = self.budget.table_pages.checked_div(self.left).unwrap_or(0);
@@ -95,10 +80,16 @@ impl<'m> Builder<'m> {
             return fail(report, None, "expected at most 255 partitions");
         }
         let regions = regions(&accepted, report)?;
-        let tables = match tables(&accepted, &regions, self.ipa_size, share, machine) {
+        if at_el0 && !self.make_s_el0(machine) {
+            let message = "the SPMC's memory is too small for the translation tables of S-EL0";
+            return fail(report, Some("exception-level"), message);
+        }
+        let environment = self.s_el0.as_ref().filter(|_| at_el0);
+        let tables = match tables(&accepted, &regions, environment, self.ipa_size, share, machine) {
             Ok(tables) => tables,
             Err(message) => return fail(report, None, &message),
         };
+        let el1 = environment.map(|environment| Box::new(environment.el1.clone()));
         let taken = tables
             .secure
             .table_count()
@@ -153,6 +144,7 @@ impl<'m> Builder<'m> {
             boot_info,
             smc_whitelist: vm.map(|vm| vm.smc_whitelist.clone()).unwrap_or_default(),
             smc_whitelist_permissive: vm.is_some_and(|vm| vm.smc_whitelist_permissive),
+            el1,
             roots,
             tables,
             buffers,
@@ -160,6 +152,17 @@ impl<'m> Builder<'m> {
             slots: (0..contexts).map(context).collect(),
             version: manifest.ffa_version,
         }))
+    }
+
+    /// Makes what partitions at S-EL0 share, if that was not done before. `false`: there is no memory for it.
+    fn make_s_el0<M: Machine>(&mut self, machine: &mut M) -> bool {
+        if self.s_el0.is_none() {
+            let share = self.budget.table_pages;
+            self.s_el0 = Environment::new(machine, share, self.ipa_size, &self.own, &self.manifest.memory).ok();
+            let taken = self.s_el0.as_ref().map_or(0, Environment::page_count);
+            self.budget.table_pages = self.budget.table_pages.saturating_sub(taken);
+        }
+        self.s_el0.is_some()
     }
 
     /// Keeps a copy of the package of a partition that is to be started afresh after a fault.
@@ -198,7 +201,12 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
         name: String::from("memory"),
         range: accepted.memory,
         world: World::Secure,
-        access: Access::all(),
+        // At S-EL0 nothing is both writable and executable. The partition says what it is by FFA_MEM_PERM_SET.
+        access: if accepted.manifest.exception_level == ExceptionLevel::SEl0 {
+            Access::READ | Access::EXECUTE
+        } else {
+            Access::all()
+        },
         device: false,
     };
     let mut regions = alloc::vec![memory];
@@ -269,64 +277,23 @@ fn attributes(region: &Region) -> Attributes {
     } else {
         MemoryType::NormalWriteBack
     };
-    let access = match (
-        region.access.contains(Access::READ),
-        region.access.contains(Access::WRITE),
-    ) {
-        (true, true) => S2Access::ReadWrite,
-        (true, false) => S2Access::ReadOnly,
-        (false, true) => S2Access::WriteOnly,
-        (false, false) => S2Access::None,
-    };
-    let executable = region.access.contains(Access::EXECUTE) && !region.device && region.world == World::Secure;
-    let execute = if executable { Execute::Always } else { Execute::Never };
+    let (access, execute) = region.stage2();
     Attributes::new(memory, access, execute, Ownership::Owned)
-}
-
-/// Table memory of which no more than a share is given out.
-struct Share<'m, M> {
-    memory: &'m mut M,
-    left: usize,
-}
-
-impl<M: TableMemory> TableMemory for Share<'_, M> {
-    fn allocate_table(&mut self) -> Option<TableAddr> {
-        let left = self.left.checked_sub(1)?;
-        let table = self.memory.allocate_table()?;
-        self.left = left;
-        Some(table)
-    }
-
-    fn free_table(&mut self, table: TableAddr) {
-        self.left = self.left.saturating_add(1);
-        self.memory.free_table(table);
-    }
-
-    fn read_descriptor(&self, table: TableAddr, index: usize) -> u64 {
-        self.memory.read_descriptor(table, index)
-    }
-
-    fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64) {
-        self.memory.write_descriptor(table, index, value);
-    }
 }
 
 /// Both stage-2 spaces of a partition: IPA and PA are the same.
 fn tables<M: Machine>(
     accepted: &system::Partition,
     regions: &[Region],
+    environment: Option<&Environment>,
     size: IpaSize,
     share: usize,
     machine: &mut M,
 ) -> Result<Stage2Tables, String> {
     const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
                              or regions closer to each other";
-    let mut memory = Share {
-        memory: machine,
-        left: share,
-    };
     // Never live before boot is over: there is nothing to invalidate.
-    let mut memory = WithTlb::new(&mut memory, |_, _| ());
+    let mut memory = OnPartition::not_live(machine, share);
     let mut secure = Tables::new(&mut memory, size).map_err(|_| String::from(TOO_SMALL))?;
     let Ok(mut non_secure) = Tables::new(&mut memory, size) else {
         secure.destroy(&mut memory).complete(&mut memory);
@@ -356,12 +323,19 @@ fn tables<M: Machine>(
             return Err(message);
         }
     }
+    if let Some(environment) = environment
+        && environment.map(&mut memory, &mut secure).is_err()
+    {
+        secure.destroy(&mut memory).complete(&mut memory);
+        non_secure.destroy(&mut memory).complete(&mut memory);
+        return Err(TOO_SMALL.into());
+    }
     Ok(Stage2Tables { secure, non_secure })
 }
 
-fn map<M: tantalum_stage2::Tlb>(
+fn map<M: Machine>(
     tables: &mut Tables,
-    memory: &mut M,
+    memory: &mut OnPartition<'_, M>,
     accepted: &system::Partition,
     region: &Region,
 ) -> Result<(), tantalum_stage2::Error> {

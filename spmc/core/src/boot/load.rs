@@ -9,7 +9,6 @@ use crate::{
     manifest::{
         Package, PartitionManifest, Report, Severity, SpmcManifest,
         package::HEADER_BYTES,
-        partition::ExceptionLevel,
         spmc::{MemoryKind, VmEntry},
         system::Candidate,
     },
@@ -62,17 +61,6 @@ fn candidate<M: Machine>(
     let mut blob = vec![0; bytes];
     copy(machine, memory, package.manifest.offset, &mut blob, entry, report)?;
     let partition = PartitionManifest::parse(&entry.name, &blob, report)?;
-    if partition.exception_level == ExceptionLevel::SEl0 {
-        let message = "S-EL0 partitions are not supported yet: expected 2 (S-EL1)";
-        report.push(diagnostic(
-            Severity::Error,
-            &entry.name,
-            "/",
-            Some("exception-level"),
-            message,
-        ));
-        return None;
-    }
     Some(Candidate {
         vm,
         package,

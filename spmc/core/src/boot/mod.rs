@@ -93,7 +93,17 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
         let spare = spare::Spare::new(&manifest, &accepted, &reserved);
         (accepted, spare)
     };
-    let mut builder = build::Builder::new(&manifest, cpus.len(), budget, spare, accepted.len(), ipa_size);
+    let mut builder = build::Builder {
+        manifest: &manifest,
+        own: config.spmc_memory,
+        pes: cpus.len(),
+        budget,
+        spare,
+        left: accepted.len(),
+        ipa_size,
+        vmid: 0,
+        s_el0: None,
+    };
     let mut partitions = Vec::with_capacity(accepted.len());
     for accepted in accepted {
         if let Some(partition) = builder.build(accepted, machine, report) {

@@ -13,7 +13,7 @@ use crate::{
     context::{Context, Stage2Roots},
     manifest::spmc::Mpidr,
 };
-pub use tantalum_stage2::TableMemory;
+pub use tantalum_stage2::{TableAddr, TableMemory};
 
 /// INTID of the schedule receiver interrupt: a software generated interrupt of the normal world.
 pub const SCHEDULE_RECEIVER_INTERRUPT: u32 = 8;
@@ -89,6 +89,11 @@ pub trait Machine: TableMemory {
 
     /// Completes changes of a partition's stage-2 tables on all PEs: invalidates what TLBs hold of its VMID.
     fn invalidate_stage2(&mut self, roots: &Stage2Roots);
+
+    /// Fills a page of the pool with the code that is at EL1 for partitions at S-EL0, ready to be executed there: a vector
+    /// table whose entry for synchronous exceptions of EL0 makes an SVC an HVC #0 and returns to EL0 behind it, and which
+    /// makes any other exception an HVC #1 without end. It changes no register but `TPIDR_EL1`.
+    fn write_vectors(&mut self, page: TableAddr);
 
     /// Value of an ID register of this PE (op0 = 3, op1 = 0, CRn = 0), 0 for one that does not exist.
     fn id_register(&mut self, register: SystemRegister) -> u64;

@@ -18,7 +18,7 @@ use core::ops::ControlFlow;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 use tantalum_stage2::{
     Access, Attributes, Entry, Error, Execute, Granule, Invalidate, Ipa, IpaRange, MemoryType, OutputAddress,
-    Ownership, Run, Tables, WithTlb,
+    Ownership, Run, Tables,
 };
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
         permission::{Granted, Kind, Memory},
         share::Share,
     },
-    partition::Stage2Tables,
+    partition::{OnPartition, Stage2Tables},
 };
 
 /// The stage-2 spaces of a partition.
@@ -69,10 +69,9 @@ impl Partitions for crate::spmc::Spmc {
 
 /// Table memory that invalidates what TLBs have of `$roots`.
 macro_rules! with_tlb {
-    ($machine:expr, $roots:expr) => {{
-        let roots: Stage2Roots = $roots;
-        WithTlb::new(&mut *$machine, move |machine, _| machine.invalidate_stage2(&roots))
-    }};
+    ($machine:expr, $roots:expr) => {
+        OnPartition::new(&mut *$machine, $roots)
+    };
 }
 
 fn ipa_range(range: &PageRange) -> Option<IpaRange> {
@@ -364,7 +363,10 @@ impl<'a> Tenant<'a> {
             let output = OutputAddress(base);
             let result = match IpaRange::new(Ipa(base), pages) {
                 Some(_) if tables.table_count() > max_tables => Err(Error::OutOfTables),
-                Some(ipas) => tables.map(machine, ipas, output, attributes, Granule::Blocks),
+                Some(ipas) => {
+                    let mut memory = with_tlb!(machine, self.roots);
+                    tables.map(&mut memory, ipas, output, attributes, Granule::Blocks)
+                }
                 None => Err(Error::OutsideIpaSpace),
             };
             if let Err(error) = result {

@@ -30,6 +30,11 @@ pub(super) struct Leaf {
 }
 
 impl Tables {
+    /// Gives `each` all tables of the tree, the root first.
+    pub fn each_table<M: TableMemory>(&self, memory: &M, each: &mut dyn FnMut(TableAddr)) {
+        tables_below(memory, self.root, self.size.root_level(), each);
+    }
+
     /// Finds the entry that decides on `ipa`. Also stops at the entry of a table all of whose addresses lie in
     /// `ipa..whole_until` (never when that is 0).
     #[inline]
@@ -175,5 +180,15 @@ const fn run(start: u64, end: u64, first: u64) -> Run {
     Run {
         range: IpaRange::cut(start, end),
         entry: descriptor::entry(first),
+    }
+}
+
+fn tables_below<M: TableMemory>(memory: &M, table: TableAddr, level: Level, each: &mut dyn FnMut(TableAddr)) {
+    each(table);
+    for index in 0..ENTRIES {
+        let found = memory.read_descriptor(table, index);
+        if descriptor::is_table(found, level) {
+            tables_below(memory, descriptor::next_table(found), level.below(), each);
+        }
     }
 }

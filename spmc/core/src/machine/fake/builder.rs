@@ -326,6 +326,7 @@ impl Builder {
             boot_info: builder.boot_info,
             smc_whitelist: builder.smc_whitelist.clone(),
             smc_whitelist_permissive: builder.smc_whitelist_permissive,
+            el1: None,
             roots,
             tables,
             restart: builder.restart.then(|| {

@@ -150,6 +150,8 @@ pub struct FakeMachine {
     pub synchronised: Vec<(World, PageRange)>,
     /// VMIDs whose translations were invalidated.
     pub invalidated: Vec<u16>,
+    /// Pages of vectors for partitions at S-EL0.
+    pub vectors: Vec<TableAddr>,
     /// Values of ID registers; 0 where there is none.
     pub id_registers: BTreeMap<SystemRegister, u64>,
     pes: Vec<FakePe>,
@@ -349,6 +351,10 @@ impl Machine for FakeMachine {
 
     fn invalidate_stage2(&mut self, roots: &Stage2Roots) {
         self.invalidated.push(roots.vmid);
+    }
+
+    fn write_vectors(&mut self, page: TableAddr) {
+        self.vectors.push(page);
     }
 
     fn id_register(&mut self, register: SystemRegister) -> u64 {

@@ -1,0 +1,209 @@
+//! A partition at S-EL0: messages, interruption, registers, and the faults that stop it alone. It is started afresh each time.
+
+use tantalum_agent::{Command, DONE, Death, ECHO, FORWARD, USER, USER_CONSTANTS, USER_DATA};
+use tantalum_partition::{
+    arch,
+    ffa::{Error, FfaError, Outcome as Answer, Partition, SMC},
+    normal_world::{gic, timer},
+};
+
+use super::tests;
+use crate::{
+    cores,
+    report::{Outcome, check, expect_eq, fail},
+    talk::{Conduit, FEATURES, SUCCESS, call_from, command, expect_alive, expect_error, finish, send, smc},
+    world::World,
+};
+
+tests! { "s_el0":
+    takes_messages_from_every_core,
+    sends_messages,
+    is_preempted_and_run_again,
+    simd_registers_are_its_own,
+    counter_can_be_read,
+    permissions_are_for_initialisation,
+    permissions_are_for_s_el0,
+    has_no_secondary_contexts,
+    faults_of_data_accesses_stop_it,
+    faults_of_fetches_stop_it,
+    instructions_of_higher_levels_stop_it,
+    gives_up_by_itself,
+    others_live_on,
+}
+
+const MEM_PERM_GET: u64 = 0xc400_0088;
+const MEM_PERM_SET: u64 = 0xc400_0089;
+const SECONDARY_EP_REGISTER: u64 = 0xc400_0087;
+
+/// Where the partition is loaded.
+const BASE: u64 = 0x0e80_0000;
+const CODE: u64 = BASE + 0x4000;
+
+fn takes_messages_from_every_core(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    expect_eq!(
+        command(user, Command::Status, &[])?[6],
+        0,
+        "the exception level of the partition"
+    );
+    cores::run_on_all(
+        world.cores,
+        |core, id| {
+            let words = [1, 2, 3, 4, core as u64];
+            loop {
+                match SMC.direct_req64(0, (id & 0xffff) as u16, words) {
+                    Ok(Answer::Response(response)) => return u64::from(response.payload() == words),
+                    // It has one context.
+                    Err(Error::Ffa(FfaError::Busy)) => {}
+                    _ => return 2,
+                }
+            }
+        },
+        u64::from(user.id),
+        10_000,
+        |core, result| {
+            expect_eq!(result, 1, "core {core}: whether the partition answers");
+            Ok(())
+        },
+    )?;
+    expect_alive(user)
+}
+
+fn sends_messages(world: &World) -> Outcome {
+    let (user, echo) = (world.need(USER)?, world.need(ECHO)?);
+    let words = [u64::from(echo.id), 11, 22, 33, 44, 55];
+    let answer = crate::talk::ask(user, Command::Forward.words(&words))?;
+    expect_eq!(
+        answer[..5],
+        [11, 22, 33, 44, 55],
+        "the words that came back through a partition at S-EL0"
+    );
+    Ok(())
+}
+
+fn is_preempted_and_run_again(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    gic::enable(timer::INTERRUPT);
+    timer::start(5);
+    let answer = send(user, Command::Spin.words(&[20]));
+    let _ = gic::take();
+    timer::stop();
+    gic::disable(timer::INTERRUPT);
+    let interrupted = matches!(answer, Ok(Answer::Interrupted { partition, context: 0 }) if partition == user.id);
+    let response = finish(answer, "running a partition at S-EL0 that was preempted")?;
+    check!(interrupted, "FFA_INTERRUPT from a partition at S-EL0");
+    expect_eq!(response.payload()[0], DONE, "the first word of its response");
+    check!(
+        response.payload()[1] >= arch::ticks(20),
+        "the partition to spin for 20 ms, got {} ticks",
+        response.payload()[1]
+    );
+    Ok(())
+}
+
+fn simd_registers_are_its_own(world: &World) -> Outcome {
+    let (user, forward) = (world.need(USER)?, world.need(FORWARD)?);
+    command(user, Command::SimdFill, &[0x5001])?;
+    command(forward, Command::SimdFill, &[0x5002])?;
+    for (partition, seed) in [(user, 0x5001), (forward, 0x5002)] {
+        let mask = command(partition, Command::SimdCheck, &[seed])?[0];
+        expect_eq!(mask, 0, "the mask of registers of {:#x} that changed", partition.id);
+    }
+    Ok(())
+}
+
+fn counter_can_be_read(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    let spun = command(user, Command::Spin, &[1])?[0];
+    check!(spun >= arch::ticks(1), "time to pass at S-EL0, got {spun} ticks");
+    Ok(())
+}
+
+fn permissions_are_for_initialisation(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    for call in [[MEM_PERM_GET, CODE, 0, 0], [MEM_PERM_SET, CODE, 1, 0b011]] {
+        let answer = call_from(user, Conduit::Smc, &call)?;
+        expect_error(&answer, FfaError::Denied, "permissions after initialisation")?;
+        let features = call_from(user, Conduit::Smc, &[FEATURES, call[0]])?;
+        expect_eq!(features[0], SUCCESS, "w0 of FFA_FEATURES at S-EL0 for {:#x}", call[0]);
+    }
+    Ok(())
+}
+
+fn permissions_are_for_s_el0(world: &World) -> Outcome {
+    let forward = world.need(FORWARD)?;
+    for call in [[MEM_PERM_GET, 0x0e30_4000, 0, 0], [MEM_PERM_SET, 0x0e30_4000, 1, 0b011]] {
+        let answer = call_from(forward, Conduit::Smc, &call)?;
+        expect_error(&answer, FfaError::Denied, "permissions at S-EL1")?;
+        let features = call_from(forward, Conduit::Smc, &[FEATURES, call[0]])?;
+        expect_error(&features, FfaError::NotSupported, "FFA_FEATURES at S-EL1")?;
+        expect_error(&smc(&call), FfaError::NotSupported, "permissions in the normal world")?;
+    }
+    Ok(())
+}
+
+fn has_no_secondary_contexts(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    expect_eq!(user.contexts, 1, "the execution contexts of a partition at S-EL0");
+    let answer = call_from(user, Conduit::Smc, &[SECONDARY_EP_REGISTER, CODE])?;
+    expect_error(&answer, FfaError::NotSupported, "a secondary entry point at S-EL0")
+}
+
+/// The partition fails when it obeys; it was started afresh then, and nobody else has noticed.
+fn stops(user: Partition, command: Command, arguments: &[u64]) -> Outcome {
+    match send(user, command.words(arguments)) {
+        Err(Error::Ffa(FfaError::Aborted)) => {}
+        other => fail!("{command:?} {arguments:x?} at S-EL0: expected FFA_ERROR(ABORTED), got {other:?}"),
+    }
+    let status = crate::talk::command(user, Command::Status, &[])?;
+    expect_eq!(
+        status[2],
+        1,
+        "the messages of a partition that was started afresh after {command:?}"
+    );
+    expect_eq!(status[9..11], [0, 0], "what it finds in general and in SIMD registers");
+    Ok(())
+}
+
+fn faults_of_data_accesses_stop_it(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    // Nothing there, the SPMC's, another's, the normal world's, in the upper half, beyond all tables.
+    for address in [0, 0x0e10_0000, 0x0e20_4000, 0x4000_0000, u64::MAX - 0xfff, 1 << 45] {
+        stops(user, Command::Read, &[address])?;
+    }
+    for address in [CODE, BASE + USER_CONSTANTS, BASE + USER_CONSTANTS + 0x1000] {
+        stops(user, Command::Write, &[address, 0])?;
+    }
+    Ok(())
+}
+
+fn faults_of_fetches_stop_it(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    for address in [0, BASE + USER_DATA, BASE + USER_CONSTANTS, 0x0e20_4000, BASE + 0x4002] {
+        stops(user, Command::Execute, &[address])?;
+    }
+    Ok(())
+}
+
+fn instructions_of_higher_levels_stop_it(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    // A hypervisor call, a secure monitor call, some system registers.
+    stops(user, Command::Call, &[Conduit::Hvc as u64, 0x8400_0069])?;
+    stops(user, Command::Die, &[Death::MonitorCall as u64])?;
+    for register in [0, 5, 20] {
+        stops(user, Command::SystemRegister, &[register])?;
+    }
+    Ok(())
+}
+
+fn gives_up_by_itself(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    stops(user, Command::Die, &[Death::Abort as u64])?;
+    stops(user, Command::Die, &[Death::Panic as u64])
+}
+
+fn others_live_on(world: &World) -> Outcome {
+    world.need(USER)?;
+    expect_alive(world.need(ECHO)?)?;
+    expect_alive(world.need(FORWARD)?)
+}

@@ -1,0 +1,308 @@
+//! Partitions at S-EL0: what EL1 holds for them, FFA_MEM_PERM_GET and SET, and their faults.
+//!
+//! They run in the EL1&0 translation regime as other partitions do. What is at EL1 is the SPMC's: a page of vectors
+//! ([`Machine::write_vectors`]) that makes an SVC an HVC #0 and returns with its result, and every other exception an
+//! HVC #1; and a stage 1 that only says in which IPA space an address is. It is the same for all partitions and never
+//! changes: what a partition may do with a page is in its stage 2, as for those at S-EL1.
+
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+use tantalum_stage2::{
+    Access, Attributes, Entry, Error, Execute, Granule, Ipa, IpaRange, IpaSize, MAIR_EL1, MemoryType, OutputAddress,
+    Ownership, Run, TableAddr, Tables,
+};
+
+use crate::{
+    abi::{FfaError, low},
+    addr::{PageRange, World},
+    context::{Context, El1Registers, SCTLR_EL1_RESET},
+    machine::Machine,
+    manifest::{
+        partition::Access as Granted,
+        spmc::{MemoryKind, MemoryRange},
+    },
+    partition::{OnPartition, Partition, Region},
+    spmc::{Running, success},
+    vcpu::Model,
+};
+
+/// PSTATE of a context that enters at EL0 with D, A, I, F masked.
+pub const PSTATE_EL0_MASKED: u64 = 0x3c0;
+
+/// `SCTLR_EL1`: MMU and caches on; stack pointers are to be aligned; EL0 may zero and maintain caches by address and read
+/// their geometry. WFI and WFE of EL0 are EL2's to trap.
+const SCTLR: u64 = {
+    const M: u64 = 1 << 0;
+    const C: u64 = 1 << 2;
+    const SA: u64 = 1 << 3;
+    const SA0: u64 = 1 << 4;
+    const I: u64 = 1 << 12;
+    const DZE: u64 = 1 << 14;
+    const UCT: u64 = 1 << 15;
+    const NOT_TRAP_WFI: u64 = 1 << 16;
+    const NOT_TRAP_WFE: u64 = 1 << 18;
+    const UCI: u64 = 1 << 26;
+    SCTLR_EL1_RESET | M | C | SA | SA0 | I | DZE | UCT | NOT_TRAP_WFI | NOT_TRAP_WFE | UCI
+};
+/// `CPACR_EL1.FPEN`: FP and Advanced SIMD do not trap to EL1.
+const CPACR: u64 = 0b11 << 20;
+/// `CNTKCTL_EL1`: EL0 reads both counters, and has no timer.
+const CNTKCTL: u64 = 0b11;
+
+/// What all partitions at S-EL0 have in common.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// EL1 registers of their contexts.
+    pub el1: El1Registers,
+    /// The page of vectors, then the stage-1 tables: what stage 2 has to let EL1 and its table walks read.
+    pages: Vec<TableAddr>,
+}
+
+impl Environment {
+    /// Makes vectors and stage 1, of no more than `share` pages of the pool. Allocates.
+    ///
+    /// `own` is the SPMC's memory, `declared` what its manifest declares.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTables`]: that is too few. What was taken is lost then.
+    pub fn new<M: Machine>(
+        machine: &mut M,
+        share: usize,
+        size: IpaSize,
+        own: &PageRange,
+        declared: &[MemoryRange],
+    ) -> Result<Self, Error> {
+        let vectors = machine.allocate_table().ok_or(Error::OutOfTables)?;
+        machine.write_vectors(vectors);
+        // Never live before boot is over: there is nothing to invalidate.
+        let mut memory = OnPartition::not_live(machine, share.saturating_sub(1));
+        let mut tables = Tables::new(&mut memory, size)?;
+        let whole = |range: &PageRange| ipa_range(range.base().as_u64(), range.pages());
+        for memory_range in declared {
+            let non_secure = matches!(memory_range.kind, MemoryKind::NsMemory | MemoryKind::NsDeviceMemory);
+            let range = whole(&memory_range.range)?;
+            let output = OutputAddress(range.start().0);
+            let attributes = Attributes::for_el0(non_secure);
+            tables.remap(&mut memory, range, output, attributes, Granule::Blocks)?;
+        }
+        tables
+            .unmap(&mut memory, whole(own)?, Ownership::None)?
+            .complete(&mut memory);
+        let code = ipa_range(vectors.0, 1)?;
+        let attributes = Attributes::code_for_el1();
+        tables.remap(&mut memory, code, OutputAddress(vectors.0), attributes, Granule::Pages)?;
+        let mut pages = alloc::vec![vectors];
+        tables.each_table(&memory, &mut |table| pages.push(table));
+        let el1 = El1Registers {
+            sctlr: SCTLR,
+            cpacr: CPACR,
+            ttbr0: tables.root().0,
+            tcr: size.tcr_el1(),
+            mair: MAIR_EL1,
+            vbar: vectors.0,
+            cntkctl: CNTKCTL,
+            ..El1Registers::default()
+        };
+        Ok(Self { el1, pages })
+    }
+
+    /// How many pages of the pool it has.
+    #[must_use]
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Maps what a partition needs of it in its secure IPA space. It is not the partition's: EL0 cannot reach it, since
+    /// stage 1 has it for EL1 or not at all, and no call takes it for the partition's memory.
+    ///
+    /// # Errors
+    /// As [`Tables::map`].
+    pub(crate) fn map<M: Machine>(&self, memory: &mut OnPartition<'_, M>, tables: &mut Tables) -> Result<(), Error> {
+        let mut execute = Execute::Always;
+        for page in &self.pages {
+            let attributes = Attributes::new(MemoryType::NormalWriteBack, Access::ReadOnly, execute, Ownership::None);
+            let range = ipa_range(page.0, 1)?;
+            tables.map(memory, range, OutputAddress(page.0), attributes, Granule::Pages)?;
+            execute = Execute::Never;
+        }
+        Ok(())
+    }
+}
+
+fn ipa_range(base: u64, pages: u64) -> Result<IpaRange, Error> {
+    IpaRange::new(Ipa(base), pages).ok_or(Error::OutsideIpaSpace)
+}
+
+/// Gives all memory of a partition the permissions back that it had at first, if it is at S-EL0 (others cannot change them);
+/// or, with `writable`, makes data of all of its own memory. `false`: it no longer has all of it, or there are no tables.
+pub(crate) fn reset_permissions<M: Machine>(machine: &mut M, partition: &Partition, writable: bool) -> bool {
+    if partition.el1.is_none() {
+        return true;
+    }
+    let mut tables = partition.tables.lock();
+    let mut memory = OnPartition::new(machine, partition.roots);
+    // Largest first: what is in another region comes after it.
+    partition
+        .regions
+        .iter()
+        .rev()
+        .filter(|region| !region.device)
+        .all(|region| {
+            let tables = match region.world {
+                World::Secure => &mut tables.secure,
+                World::NonSecure => &mut tables.non_secure,
+            };
+            let (access, execute) = if writable && is_inside(partition, region) {
+                (Access::ReadWrite, Execute::Never)
+            } else {
+                region.stage2()
+            };
+            let range = ipa_range(region.range.base().as_u64(), region.range.pages());
+            let token = range.and_then(|range| tables.protect(&mut memory, range, access, execute));
+            token.map(|token| token.complete(&mut memory)).is_ok()
+        })
+}
+
+/// Whether a region is part of the partition's own memory.
+fn is_inside(partition: &Partition, region: &Region) -> bool {
+    region.world == World::Secure && partition.memory.contains_range(&region.range)
+}
+
+/// A context of a partition at S-EL0 that has stopped running in the vectors, as it was when it left EL0. It is parked.
+pub(crate) fn back_to_el0(ctx: &mut Context) {
+    const EL1: u64 = 1 << 2;
+    if ctx.pstate & EL1 != 0 {
+        (ctx.pc, ctx.pstate) = (ctx.el1.elr, ctx.el1.spsr);
+    }
+}
+
+// Permissions as FFA_MEM_PERM_GET and SET have them (FF-A memory management 1.2, "FFA_MEM_PERM_GET").
+const READ_WRITE: u32 = 0b01;
+const READ_ONLY: u32 = 0b11;
+const NOT_EXECUTABLE: u32 = 1 << 2;
+
+/// FFA_MEM_PERM_GET: what the running partition may do with a page.
+///
+/// # Errors
+/// `Denied` unless it is at S-EL0 and initialises; `InvalidParameters` for a page that is not mapped for it, and for
+/// reserved bits.
+pub(crate) fn permissions<M: Machine>(
+    running: &Running<'_>,
+    machine: &M,
+    asked: &[u64; 8],
+    wide: bool,
+) -> Result<[u64; 8], FfaError> {
+    let [_, base, reserved, ..] = *asked;
+    let range = own_range(running, base, 1, wide)?;
+    let tables = running.partition.tables.lock();
+    let mut entry = tables.secure.entry(machine, range.start());
+    if !is_mapped(entry) {
+        entry = tables.non_secure.entry(machine, range.start());
+    }
+    match entry {
+        Entry::Mapped(_, attributes) if is_mapped(entry) && low(reserved) == 0 => {
+            let data = match attributes.access() {
+                Access::ReadWrite => READ_WRITE,
+                Access::ReadOnly => READ_ONLY,
+                Access::None | Access::WriteOnly => 0,
+            };
+            let code = if attributes.execute() == Execute::Never {
+                NOT_EXECUTABLE
+            } else {
+                0
+            };
+            Ok(success(u64::from(data | code)))
+        }
+        _ => Err(FfaError::InvalidParameters),
+    }
+}
+
+/// FFA_MEM_PERM_SET: changes what the running partition may do with pages of its own.
+///
+/// # Errors
+/// `Denied` unless it is at S-EL0 and initialises, for pages that are in use by others, and for what its manifest does not
+/// let it do: execute memory of the normal world or a device, write to a region outside its own memory that it may only
+/// read. `InvalidParameters` for pages that are not mapped for it, for permissions that there are not, or that let it write
+/// what it executes. `NoMemory` for tables. Nothing has changed then.
+pub(crate) fn set_permissions<M: Machine>(
+    running: &Running<'_>,
+    machine: &mut M,
+    asked: &[u64; 8],
+    wide: bool,
+) -> Result<[u64; 8], FfaError> {
+    let [_, base, pages, wanted, ..] = *asked;
+    let range = own_range(running, base, u64::from(low(pages)), wide)?;
+    let executable = low(wanted) & NOT_EXECUTABLE == 0;
+    let access = match low(wanted) & !NOT_EXECUTABLE {
+        READ_ONLY => Access::ReadOnly,
+        READ_WRITE if !executable => Access::ReadWrite,
+        _ => return Err(FfaError::InvalidParameters),
+    };
+    let partition = running.partition;
+    let mut tables = partition.tables.lock();
+    let secure = is_mapped(tables.secure.entry(machine, range.start()));
+    let tables = if secure {
+        &mut tables.secure
+    } else {
+        &mut tables.non_secure
+    };
+    let mut refused = None;
+    let visit = |run: Run| {
+        refused = match run.entry {
+            Entry::Mapped(_, attributes) if is_mapped(run.entry) => {
+                let code = secure && !attributes.memory().is_device();
+                let allowed = attributes.ownership() == Ownership::Owned && (code || !executable);
+                (!allowed).then_some(FfaError::Denied)
+            }
+            _ => Some(FfaError::InvalidParameters),
+        };
+        if refused.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let _ = tables
+        .walk(machine, range, visit)
+        .map_err(|_| FfaError::InvalidParameters)?;
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    if access == Access::ReadWrite && is_read_only(partition, range) {
+        return Err(FfaError::Denied);
+    }
+    let execute = if executable { Execute::Always } else { Execute::Never };
+    let mut memory = OnPartition::new(machine, partition.roots);
+    match tables.protect(&mut memory, range, access, execute) {
+        Ok(token) => {
+            token.complete(&mut memory);
+            Ok(success(0))
+        }
+        Err(_) => Err(FfaError::NoMemory),
+    }
+}
+
+/// Pages that the running partition names in a call for which it must be at S-EL0 and initialise.
+fn own_range(running: &Running<'_>, base: u64, pages: u64, wide: bool) -> Result<IpaRange, FfaError> {
+    if running.partition.el1.is_none() || running.model != Model::Init {
+        return Err(FfaError::Denied);
+    }
+    let base = if wide { base } else { u64::from(low(base)) };
+    IpaRange::new(Ipa(base), pages).ok_or(FfaError::InvalidParameters)
+}
+
+/// Whether a page is mapped, for the partition and not for its [`Environment`].
+fn is_mapped(entry: Entry) -> bool {
+    matches!(entry, Entry::Mapped(_, attributes) if attributes.ownership() != Ownership::None)
+}
+
+/// Whether some of `range` is in a region outside the partition's own memory that its manifest lets it only read.
+fn is_read_only(partition: &Partition, range: IpaRange) -> bool {
+    partition.regions.iter().any(|region| {
+        !region.access.contains(Granted::WRITE)
+            && !is_inside(partition, region)
+            && region.range.base().as_u64() < range.end().0
+            && range.start().0 < region.range.end().as_u64()
+    })
+}
