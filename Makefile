@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build new run linux test test-linux check bench fuzz clean distclean
+.PHONY: help setup build new run shell linux test test-linux check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ new: ## make a partition NAME and a scenario that boots it
 
 run: build ## boot SCENARIO (demo) on QEMU; ends by itself
 	@scripts/run.sh $(SCENARIO) $(QEMU_ARGS)
+
+shell: build ## boot SCENARIO (demo) to a shell, to try FF-A calls by hand; SCRIPT=file is typed instead
+	@scripts/shell.sh $(SCENARIO) $(QEMU_ARGS)
 
 linux: build ## boot Debian's Linux with OP-TEE and partitions of ours, to a shell on this terminal
 	@scripts/linux.sh

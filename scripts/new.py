@@ -126,7 +126,8 @@ def make(root, name, into=None, contexts="1", identity=None):
     write(root, files)
     print(
         f"\nWhat it does is in partitions/{name}/src/main.rs. To see it do it:\n\n"
-        f"    make run SCENARIO={scenario}      # boots it; the normal world finds it and sends it a message\n\n"
+        f"    make run SCENARIO={scenario}      # boots it; the normal world finds it and sends it a message\n"
+        f"    make shell SCENARIO={scenario}    # the same, with you at the keyboard: send {name} 20 22\n\n"
         "The next partition can join it: "
         f"make new NAME=another IN={scenario}. The guide to manifests is partitions/README.md."
     )

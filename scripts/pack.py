@@ -316,6 +316,9 @@ def pack(arguments, given):
         (arguments.out / f"{package.name}.pkg").write_bytes(package.data)
         what = f"{package.name}: {len(package.data)} bytes at {package.load_address:#x}, {package.uuid}"
         print(f"    {what}", file=sys.stderr)
+    # For the shell, that people call them by their names.
+    names = "".join(f"{package.uuid} {package.name}\n" for package in packages)
+    (arguments.out / "partitions").write_text(names)
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
     # Renamed when complete: a machine that is running may have the old one open.

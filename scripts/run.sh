@@ -10,6 +10,7 @@
 #   MEMORY=1G     memory of the normal world
 #   DTB_ADD=file  device tree source that is added to the machine's own tree, which the normal world then gets
 #   TERMINAL=1    somebody sits at the terminal: what is typed goes to the machine, until it powers off or Ctrl-A X
+#   INPUT=file    what is typed: lines, sent once PROMPT (a regex) shows on the console
 #   EXPECT=regex  success is that this line was seen and the machine powered off, instead of the verdict of
 #                 Tantalum's own normal world ("tantalum: N passed, 0 failed"); for normal worlds that others wrote
 # and all that pack.sh takes. The console is in target/qemu/SCENARIO/console.log, the secure UART in uart1.log.
@@ -44,7 +45,8 @@ qemu_command() {
     [[ ${TERMINAL:-0} == 1 ]] && console=,mux=on
     COMMAND=("${QEMU:-qemu-system-aarch64}" "${MACHINE[@]}" -smp "$(cores)" -bios "$flash"
         -chardev "stdio,id=console,signal=off,logfile=$log$console" -serial chardev:console
-        -serial "file:${log%/*}/uart1.log")
+        -serial "file:${log%/*}/uart1.log"
+        -fw_cfg "name=opt/tantalum/partitions,file=${log%/*}/partitions")
     [[ ${ICOUNT:-0} == 1 ]] && COMMAND+=(-icount "shift=0,sleep=off")
     [[ ${GDB:-0} == 1 ]] && COMMAND+=(-gdb tcp:localhost:1234 -S)
     COMMAND+=("$@")
@@ -89,6 +91,16 @@ wait_for_machine() {
     stop_machine || true
 }
 
+# What is typed, when the machine is ready to read it.
+type_input() {
+    local log=$1 limit=$2
+    [[ -n ${INPUT:-} ]] || return 0
+    until grep --quiet --text --extended-regexp "$PROMPT" "$log" 2>/dev/null; do
+        ((limit-- > 0)) && sleep 0.1 || return
+    done
+    cat "$INPUT"
+}
+
 # The machine has the terminal to itself; how it ends is for who sits there to see.
 boot_at_terminal() {
     rm -f "$1"
@@ -104,7 +116,7 @@ boot() {
         exec 8> >(show_console)
         viewer=$!
     fi
-    "${COMMAND[@]}" </dev/null >&8 2>"${log%/*}/qemu.log" &
+    "${COMMAND[@]}" < <(type_input "$log" $((10 * ${TIMEOUT:-120}))) >&8 2>"${log%/*}/qemu.log" &
     MACHINE_PID=$!
     exec 8>&-
     trap stop_machine EXIT

@@ -112,6 +112,20 @@ run_target() {
         logs+=("$LOGS/$scenario-$cores.log")
     done
     record_skipped_everywhere "${logs[@]}"
+    run_shell
+}
+
+# What is typed at the shell, and what must show then.
+run_shell() {
+    local script=partitions/shell/test.txt
+    if SCRIPT=$script TIMEOUT=${TIMEOUT:-300} "$SCRIPTS/shell.sh" --quiet demo; then
+        echo "test shell::answers ... ok"
+        record "the shell" 1 0 0
+    else
+        tail -n 40 "$OUT/demo/console.log" || true
+        echo "test shell::answers ... FAILED"
+        record "the shell" 0 1 0
+    fi
 }
 
 # A partition that `make new` makes, in a copy of the tree: it must compile, boot and answer.

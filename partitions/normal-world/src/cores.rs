@@ -1,151 +1,25 @@
-//! Other cores: on, at work, off.
-//!
-//! A core without work sleeps until it gets a software-generated interrupt, and takes up work only when it has taken that interrupt: none is left
-//! pending that would preempt a partition later.
+//! The other cores, for tests: what they can't do fails the test.
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
-use spin::mutex::TicketMutex;
-use tantalum_partition::{
-    arch,
-    context::MAX_CONTEXTS,
-    normal_world::{gic, psci},
-    println,
-};
+use tantalum_partition::normal_world::cores;
+pub use tantalum_partition::normal_world::cores::{Deadline, Job, is_on, start, turn_off, turn_on, work};
 
 use crate::report::{Outcome, check, fail};
 
-/// The interrupt that wakes a core up for work.
-const WAKE: u32 = 2;
-
-/// How long a core may take to come or go, in milliseconds.
-const PATIENCE: u64 = 10_000;
-
-const OFF: u8 = 0;
-const STARTING: u8 = 1;
-const IDLE: u8 = 2;
-const BUSY: u8 = 3;
-const LEAVING: u8 = 4;
-
-/// What a core can be asked to do: a function of its own number and an argument.
-pub type Job = fn(usize, u64) -> u64;
-
-#[derive(Debug)]
-struct Core {
-    state: AtomicU8,
-    mpidr: AtomicU64,
-    job: TicketMutex<Option<(Job, u64)>>,
-    result: AtomicU64,
-}
-
-static CORES: [Core; MAX_CONTEXTS] = [const {
-    Core {
-        state: AtomicU8::new(OFF),
-        mpidr: AtomicU64::new(0),
-        job: TicketMutex::new(None),
-        result: AtomicU64::new(0),
-    }
-}; MAX_CONTEXTS];
-
-/// A moment after which to stop waiting.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline(u64);
-
-impl Deadline {
-    /// So many milliseconds from now.
-    pub fn after(milliseconds: u64) -> Self {
-        Self(arch::counter() + arch::ticks(milliseconds))
-    }
-
-    /// Whether it has come.
-    pub fn has_passed(self) -> bool {
-        arch::counter() >= self.0
-    }
-
-    /// Waits until `condition` holds; `false` if it does not in time.
-    pub fn wait_until(self, mut condition: impl FnMut() -> bool) -> bool {
-        while !condition() {
-            if self.has_passed() {
-                return condition();
-            }
-            core::hint::spin_loop();
-        }
-        true
-    }
-}
-
-/// Turns all other cores on; returns how many there are then, with this one, which is number 0.
-pub fn start() -> usize {
-    CORES[0].mpidr.store(arch::mpidr(), Ordering::Relaxed);
-    let mut count = 1;
-    for (_, mpidr) in gic::cores().filter(|(_, mpidr)| *mpidr != arch::mpidr()) {
-        if count == MAX_CONTEXTS {
-            println!("tantalum: there are more cores than the {MAX_CONTEXTS} that this program can use");
-            break;
-        }
-        CORES[count].mpidr.store(mpidr, Ordering::Relaxed);
-        if !turn_on(count) {
-            break;
-        }
-        count += 1;
-    }
-    count
-}
-
-/// Turns a core on and waits until it is there.
-pub fn turn_on(index: usize) -> bool {
-    let core = &CORES[index];
-    let mpidr = core.mpidr.load(Ordering::Relaxed);
-    core.state.store(STARTING, Ordering::Release);
-    if let Err(error) = psci::cpu_on(mpidr, index) {
-        println!("tantalum: core {index} ({mpidr:#x}) does not come on: {error}");
-        core.state.store(OFF, Ordering::Release);
-        return false;
-    }
-    let came = Deadline::after(PATIENCE).wait_until(|| core.state.load(Ordering::Acquire) == IDLE);
-    if !came {
-        println!("tantalum: core {index} ({mpidr:#x}) was turned on and is not heard of");
-    }
-    came
-}
-
-/// Turns a core off and waits until the firmware says so.
-pub fn turn_off(index: usize) -> bool {
-    let core = &CORES[index];
-    if core
-        .state
-        .compare_exchange(IDLE, LEAVING, Ordering::AcqRel, Ordering::Relaxed)
-        .is_err()
-    {
-        return false;
-    }
-    let mpidr = core.mpidr.load(Ordering::Relaxed);
-    gic::send(WAKE, mpidr);
-    let gone = Deadline::after(PATIENCE).wait_until(|| psci::is_off(mpidr));
-    if gone {
-        core.state.store(OFF, Ordering::Release);
-    }
-    gone
-}
-
 /// Gives a core something to do.
 pub fn run_on(index: usize, job: Job, argument: u64) -> Outcome {
-    let core = &CORES[index];
-    if core.state.load(Ordering::Acquire) != IDLE {
-        fail!("core {index} is not ready for work, it has not come back from the last");
-    }
-    *core.job.lock() = Some((job, argument));
-    core.state.store(BUSY, Ordering::Release);
-    gic::send(WAKE, core.mpidr.load(Ordering::Relaxed));
+    check!(
+        cores::run_on(index, job, argument),
+        "core {index} to be ready for work: has it come back from the last?"
+    );
     Ok(())
 }
 
 /// Waits until a core has done what it was given; returns what the function returned.
 pub fn wait_for(index: usize, milliseconds: u64) -> Outcome<u64> {
-    let core = &CORES[index];
-    let done = Deadline::after(milliseconds).wait_until(|| core.state.load(Ordering::Acquire) == IDLE);
-    check!(done, "core {index} to finish within {milliseconds} ms");
-    Ok(core.result.load(Ordering::Relaxed))
+    match cores::wait_for(index, milliseconds) {
+        Some(result) => Ok(result),
+        None => fail!("expected core {index} to finish within {milliseconds} ms"),
+    }
 }
 
 /// Has every core, this one too, do something at the same time; passes the results on, core by core.
@@ -166,31 +40,4 @@ pub fn run_on_all(
         outcome = outcome.and(one);
     }
     outcome
-}
-
-/// Whether a core is on.
-pub fn is_on(index: usize) -> bool {
-    CORES[index].state.load(Ordering::Acquire) != OFF
-}
-
-/// What a core does all its life.
-pub fn work(index: usize) -> ! {
-    let core = &CORES[index];
-    gic::enable(WAKE);
-    core.state.store(IDLE, Ordering::Release);
-    loop {
-        arch::wait_for_interrupt();
-        if !core::iter::from_fn(gic::take).any(|id| id == WAKE) {
-            continue;
-        }
-        if core.state.load(Ordering::Acquire) == LEAVING {
-            let refusal = psci::cpu_off();
-            println!("tantalum: core {index} can't be turned off: {refusal:?}");
-            core.state.store(IDLE, Ordering::Release);
-        }
-        if let Some((job, argument)) = core.job.lock().take() {
-            core.result.store(job(index, argument), Ordering::Relaxed);
-            core.state.store(IDLE, Ordering::Release);
-        }
-    }
 }

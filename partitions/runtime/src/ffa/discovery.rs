@@ -2,7 +2,9 @@
 
 use arm_ffa::{
     FfaError, Interface,
-    partition_info::{PartitionIdType, PartitionInfo, PartitionInfoIterator, SuccessArgsPartitionInfoGetRegs},
+    partition_info::{
+        PartitionIdType, PartitionInfo, PartitionInfoIterator, PartitionProperties, SuccessArgsPartitionInfoGetRegs,
+    },
 };
 use uuid::Uuid;
 
@@ -17,6 +19,8 @@ pub struct Partition {
     pub contexts: u16,
     /// The UUID of the service; nil when a UUID was asked for.
     pub uuid: Uuid,
+    /// What it can do.
+    pub properties: PartitionProperties,
     /// Whether it takes `FFA_MSG_SEND_DIRECT_REQ`.
     pub receives_direct: bool,
     /// Whether it takes `FFA_MSG_SEND_DIRECT_REQ2`.
@@ -33,6 +37,7 @@ impl From<PartitionInfo> for Partition {
             id: info.partition_id,
             contexts,
             uuid: info.uuid,
+            properties: info.props,
             receives_direct: info.props.support_direct_req_rec,
             receives_direct2: info.props.support_direct_req2_rec == Some(true),
         }

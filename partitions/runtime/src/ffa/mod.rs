@@ -9,7 +9,7 @@ mod svc;
 
 use core::{fmt, ops::Range};
 
-pub use arm_ffa::{FfaError, FuncId, UuidHelper, Version};
+pub use arm_ffa::{FfaError, FuncId, UuidHelper, Version, partition_info::PartitionProperties};
 use arm_ffa::{
     interface::Interface,
     interface_args::{

@@ -1,5 +1,7 @@
-//! What the normal-world driver has and a partition has not: a UART, PSCI, the GIC and a timer of its own.
+//! What the normal-world driver has and a partition has not: a UART, PSCI, the GIC, a timer and other cores of its own.
 
+pub mod cores;
+pub mod fw_cfg;
 pub mod gic;
 pub mod psci;
 pub mod timer;

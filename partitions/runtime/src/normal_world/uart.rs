@@ -1,4 +1,4 @@
-//! The UART of QEMU's virt machine, a PL011 that the firmware has set up. Transmits only.
+//! The UART of QEMU's virt machine, a PL011 that the firmware has set up. Polled.
 
 #![expect(unsafe_code, reason = "device registers")]
 
@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 const BASE: usize = 0x0900_0000;
 const DATA: usize = BASE;
 const FLAGS: usize = BASE + 0x18;
+const RECEIVE_EMPTY: u32 = 1 << 4;
 const TRANSMIT_FULL: u32 = 1 << 5;
 
 /// Writes bytes, not mixed with those of another core.
@@ -24,6 +25,20 @@ pub fn write(bytes: &[u8]) {
         write_byte(byte);
     }
     BUSY.store(false, Ordering::Release);
+}
+
+/// The next byte that was received, if there is one.
+#[must_use]
+pub fn read() -> Option<u8> {
+    let flags = FLAGS as *const u32;
+    let data = DATA as *const u32;
+    // SAFETY: as for `write_byte`.
+    unsafe {
+        if flags.read_volatile() & RECEIVE_EMPTY != 0 {
+            return None;
+        }
+        Some((data.read_volatile() & 0xff) as u8)
+    }
 }
 
 fn write_byte(byte: u8) {

@@ -1,0 +1,5 @@
+//! Links the image.
+
+fn main() {
+    tantalum_partition_build::link();
+}
