@@ -7,9 +7,11 @@
 #![no_std]
 
 mod attack;
+mod borrow;
 mod serve;
 
 pub use attack::Death;
+pub use borrow::{Borrow, Borrower};
 pub use serve::{Agent, measure, measure_notification};
 use tantalum_partition::ffa::{Uuid, uuid};
 
@@ -105,6 +107,9 @@ pub enum Command {
     /// Measure a call on notifications: the id of another partition, and which call: 0 `FFA_NOTIFICATION_BIND` of its notifications, 1
     /// `FFA_NOTIFICATION_SET` for it, 2 `FFA_NOTIFICATION_GET`. Answers [`DONE`], the instructions, and x0 and x2 of the call's answer.
     MeasureNotification = 22,
+    /// Borrow memory that the normal world shares: what to do (see [`Borrow`]), handle. Answers [`DONE`], instructions of the calls and, for a
+    /// retrieval, bytes of the response. The small partitions only.
+    Borrow = 23,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -113,7 +118,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -136,6 +141,7 @@ impl Command {
         Self::Sleep,
         Self::Framework,
         Self::MeasureNotification,
+        Self::Borrow,
     ];
 
     /// The command that the first word of a message stands for.

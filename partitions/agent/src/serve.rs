@@ -214,7 +214,7 @@ impl Agent {
             Command::Execute => answer[..5].copy_from_slice(&attack::execute(first).words()),
             Command::SystemRegister => attack::system_register(first, answer),
             Command::Die if self.dangerous => attack::die(first, self.name),
-            Command::Die => *answer = refusal(0),
+            Command::Die | Command::Borrow => *answer = refusal(0),
             Command::Discover => discover(UuidHelper::from_u64_regs([first, second]), answer),
             Command::Forward => self.forward(first, &arguments[1..words - 1], answer),
             Command::Map => {

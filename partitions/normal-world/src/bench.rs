@@ -1,5 +1,7 @@
 //! Measures calls, in instructions: to be run under `-icount shift=0,sleep=off -smp 1`, where one tick of the counter is one instruction.
 
+mod memory;
+
 use tantalum_agent::{BENCH, Command, DONE};
 use tantalum_partition::{
     arch,
@@ -28,6 +30,8 @@ pub fn run(world: &World, score: &mut Score) {
         score.record("bench::notifications", notifications(world));
     }
     score.record("bench::interrupt", interrupt(world));
+    // Last: it leaves shares open.
+    score.record("bench::memory", memory::run(world));
 }
 
 /// How long the timer and the partition run, in milliseconds of the counter's time.

@@ -62,6 +62,15 @@ pub const DIRECT_REQ2: u64 = 0xc400_008d;
 /// `FFA_MSG_SEND_DIRECT_RESP2`.
 pub const DIRECT_RESP2: u64 = 0xc400_008e;
 
+/// `FFA_MEM_SHARE`.
+pub const MEM_SHARE: u64 = 0x8400_0073;
+/// `FFA_MEM_RECLAIM`.
+pub const MEM_RECLAIM: u64 = 0x8400_0077;
+/// `FFA_MEM_FRAG_RX`.
+pub const MEM_FRAG_RX: u64 = 0x8400_007a;
+/// `FFA_MEM_FRAG_TX`.
+pub const MEM_FRAG_TX: u64 = 0x8400_007b;
+
 /// `FFA_RX_RELEASE`.
 pub const RX_RELEASE: u64 = 0x8400_0065;
 

@@ -174,6 +174,12 @@ impl<'m, M> OnPartition<'m, M> {
             left: share,
         }
     }
+
+    /// The memory alone.
+    #[inline]
+    pub(crate) const fn memory(&self) -> &M {
+        self.machine
+    }
 }
 
 impl<M: Machine> TableMemory for OnPartition<'_, M> {

@@ -22,9 +22,9 @@ use crate::{
     fault::FaultHistory,
     id::{EndpointId, PeIndex},
     lifecycle::reset,
-    machine::Machine,
+    machine::{Machine, TableMemory},
     mailbox::Buffers,
-    partition::{Health, Partition},
+    partition::{Health, OnPartition, Partition},
     spmc::{Pe, Running, Spmc},
     vcpu::{Model, State},
 };
@@ -207,7 +207,7 @@ fn restore<M: Machine>(machine: &mut M, partition: &Partition, saved: PageRange)
     }
     let tables = partition.tables.lock();
     let (mut at, mut intact) = (0, 0);
-    while let Some(own) = next_own(&tables.secure, machine, at) {
+    while let Some(own) = next_own(&tables.secure, &OnPartition::new(machine, partition.roots), at) {
         if machine.zero(World::Secure, own).is_err() {
             return false;
         }
@@ -222,7 +222,7 @@ fn restore<M: Machine>(machine: &mut M, partition: &Partition, saved: PageRange)
 }
 
 /// The first pages from an address on that are a partition's own, RAM, and open to it to write.
-fn next_own<M: Machine>(tables: &Tables, machine: &M, from: u64) -> Option<PageRange> {
+fn next_own<M: TableMemory>(tables: &Tables, machine: &M, from: u64) -> Option<PageRange> {
     let left = tables.ipa_size().limit().0.checked_sub(from)? >> PAGE_SHIFT;
     let mut found = None;
     let visit = |run: Run| match run.entry {

@@ -335,10 +335,10 @@ impl Tables {
         &self,
         memory: &M,
         range: IpaRange,
-        visit: impl FnMut(Run) -> ControlFlow<()>,
+        mut visit: impl FnMut(Run) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         self.check_range(range)?;
-        Ok(self.visit_runs(memory, range, visit))
+        Ok(self.visit_runs(memory, range, &mut visit))
     }
 
     /// Takes the tree apart. No translation register may hold its root any more when the token is completed.

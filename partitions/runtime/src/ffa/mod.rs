@@ -4,6 +4,7 @@
 //! any other, register by register. [`serve`] is the message loop.
 
 mod discovery;
+pub mod memory;
 mod message;
 mod svc;
 

@@ -67,7 +67,7 @@ impl NormalWorldMap {
     /// Marks for `declared` memory, none set. Ranges that touch are taken together. Allocates on the heap.
     pub(super) fn new(declared: impl Iterator<Item = (PageRange, bool)>) -> Self {
         let mut ranges: Vec<(PageRange, bool)> = declared.collect();
-        ranges.sort_unstable_by_key(|(range, _)| range.base());
+        crate::sort::sort_by_key(&mut ranges, |(range, _)| range.base());
         let recent = Recent {
             start: 0,
             end: 0,

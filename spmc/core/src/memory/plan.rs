@@ -18,7 +18,7 @@ use core::ops::ControlFlow;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 use tantalum_stage2::{
     Access, Attributes, Entry, Error, Execute, Granule, Invalidate, Ipa, IpaRange, MemoryType, OutputAddress,
-    Ownership, Run, Tables,
+    Ownership, Run, TableMemory, Tables,
 };
 
 use crate::{
@@ -67,13 +67,6 @@ impl Partitions for crate::spmc::Spmc {
     }
 }
 
-/// Table memory that invalidates what TLBs have of `$roots`.
-macro_rules! with_tlb {
-    ($machine:expr, $roots:expr) => {
-        OnPartition::new(&mut *$machine, $roots)
-    };
-}
-
 fn ipa_range(range: &PageRange) -> Option<IpaRange> {
     IpaRange::new(Ipa(range.base().as_u64()), range.pages())
 }
@@ -120,7 +113,7 @@ impl<'a> Estate<'a> {
             Self::NormalWorld(map) => map.claim_all(machine, ranges, known),
             Self::Partition(tables, roots) => {
                 for (claimed, range) in ranges.iter().enumerate() {
-                    match claim_pages(tables, machine, *roots, range, *known, Ownership::Shared) {
+                    match claim_pages(tables, machine, roots, range, *known, Ownership::Shared) {
                         Ok(memory) => *known = Some(memory),
                         Err(error) => return (claimed, Err(error)),
                     }
@@ -138,7 +131,7 @@ impl<'a> Estate<'a> {
     pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: &PageRange) -> Result<World, FfaError> {
         let found = match self {
             Self::NormalWorld(map) => map.claim(machine, range)?,
-            Self::Partition(tables, roots) => claim_pages(tables, machine, *roots, range, None, Ownership::Buffer)?,
+            Self::Partition(tables, roots) => claim_pages(tables, machine, roots, range, None, Ownership::Buffer)?,
         };
         if found.device || !found.writable {
             self.release(machine, core::slice::from_ref(range), Some(found));
@@ -161,11 +154,11 @@ impl<'a> Estate<'a> {
             return Ok(());
         };
         let tables = of_world(tables, memory.world);
-        let mut tlb = with_tlb!(machine, *roots);
+        let mut ranges = share.ranges_from(machine, 0);
+        let mut tlb = OnPartition::new(machine, *roots);
         let mut token = Invalidate::nothing();
-        let mut ranges = share.ranges_from(&tlb, 0);
         let mut result = Ok(());
-        while let Some(range) = ranges.next(&tlb, share) {
+        while let Some(range) = ranges.next(tlb.memory(), share) {
             let suspended = ipa_range(&range).and_then(|ipas| tables.suspend(&mut tlb, ipas, state).ok());
             let Some(more) = suspended else {
                 result = Err(FfaError::Aborted);
@@ -189,8 +182,8 @@ impl<'a> Estate<'a> {
             Self::Partition(tables, roots) => {
                 let Some(memory) = share.memory else { return };
                 let tables = of_world(tables, memory.world);
-                let mut tlb = with_tlb!(machine, *roots);
-                while let Some(range) = ranges.next(&tlb, share) {
+                let mut tlb = OnPartition::new(machine, *roots);
+                while let Some(range) = ranges.next(tlb.memory(), share) {
                     let Some(ipas) = ipa_range(&range) else { continue };
                     if share.kind == Kind::Share || tables.resume(&mut tlb, ipas, Ownership::Owned).is_err() {
                         // It was shared, or its transaction ended before it was withdrawn.
@@ -209,7 +202,7 @@ impl<'a> Estate<'a> {
             (Self::NormalWorld(map), _) => ranges.iter().for_each(|range| map.release(machine, range)),
             (Self::Partition(tables, roots), Some(memory)) => {
                 let tables = of_world(tables, memory.world);
-                let mut tlb = with_tlb!(machine, *roots);
+                let mut tlb = OnPartition::new(machine, *roots);
                 for range in ranges {
                     let result = ipa_range(range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));
                     debug_assert!(result.is_some_and(|result| result.is_ok()), "{range} was not claimed");
@@ -225,7 +218,7 @@ impl<'a> Estate<'a> {
             return;
         };
         let tables = of_world(tables, memory.world);
-        unmap(tables, machine, *roots, share, None);
+        unmap(tables, machine, roots, share, None);
     }
 }
 
@@ -234,20 +227,21 @@ impl<'a> Estate<'a> {
 fn claim_pages<M: Machine>(
     tables: &mut Stage2Tables,
     machine: &mut M,
-    roots: Stage2Roots,
+    roots: &Stage2Roots,
     range: &PageRange,
     known: Option<Memory>,
     state: Ownership,
 ) -> Result<Memory, FfaError> {
     let ipas = ipa_range(range).ok_or(FfaError::Denied)?;
-    let secure = matches!(tables.secure.entry(machine, ipas.start()), Entry::Mapped(..));
+    let mut tlb = OnPartition::new(machine, *roots);
+    let secure = matches!(tables.secure.entry(&tlb, ipas.start()), Entry::Mapped(..));
     let world = if secure { World::Secure } else { World::NonSecure };
     let tables = of_world(tables, world);
-    let found = inspect(tables, machine, ipas, world)?;
+    let found = inspect(tables, &tlb, ipas, world)?;
     let memory = known
         .map_or(Some(found), |known| known.and(found))
         .ok_or(FfaError::Denied)?;
-    match tables.set_state(&mut with_tlb!(machine, roots), ipas, state) {
+    match tables.set_state(&mut tlb, ipas, state) {
         Ok(()) => Ok(memory),
         Err(Error::OutOfTables) => Err(FfaError::NoMemory),
         Err(_) => Err(FfaError::Denied),
@@ -255,7 +249,7 @@ fn claim_pages<M: Machine>(
 }
 
 /// What a range is of a partition's own; all of it must be mapped for it, owned, and in no other use.
-fn inspect<M: Machine>(tables: &Tables, machine: &M, ipas: IpaRange, world: World) -> Result<Memory, FfaError> {
+fn inspect<M: TableMemory>(tables: &Tables, machine: &M, ipas: IpaRange, world: World) -> Result<Memory, FfaError> {
     let mut all: Option<Memory> = None;
     let visit = |run: Run| {
         let found = describe(&run, world);
@@ -299,11 +293,14 @@ fn describe(run: &Run, world: World) -> Option<Memory> {
 }
 
 /// Unmaps the ranges of a share before the one at `until`, or all.
-fn unmap<M: Machine>(tables: &mut Tables, machine: &mut M, roots: Stage2Roots, share: &Share, until: Option<u64>) {
-    let mut tlb = with_tlb!(machine, roots);
+fn unmap<M: Machine>(tables: &mut Tables, machine: &mut M, roots: &Stage2Roots, share: &Share, until: Option<u64>) {
+    let mut ranges = share.ranges_from(machine, 0);
+    let mut tlb = OnPartition::new(machine, *roots);
     let mut token = Invalidate::nothing();
-    let mut ranges = share.ranges_from(&tlb, 0);
-    while let Some((base, pages)) = ranges.next_parts(&tlb, share).filter(|(base, _)| Some(*base) != until) {
+    while let Some((base, pages)) = ranges
+        .next_parts(tlb.memory(), share)
+        .filter(|(base, _)| Some(*base) != until)
+    {
         let Some(ipas) = IpaRange::new(Ipa(base), pages) else {
             continue;
         };
@@ -359,18 +356,16 @@ impl<'a> Tenant<'a> {
         let attributes = Attributes::new(kind, access, execute, ownership);
         let tables = of_world(&mut self.tables, memory.world);
         let mut ranges = share.ranges_from(machine, 0);
-        while let Some((base, pages)) = ranges.next_parts(machine, share) {
+        let mut tlb = OnPartition::new(machine, self.roots);
+        while let Some((base, pages)) = ranges.next_parts(tlb.memory(), share) {
             let output = OutputAddress(base);
             let result = match IpaRange::new(Ipa(base), pages) {
                 Some(_) if tables.table_count() > max_tables => Err(Error::OutOfTables),
-                Some(ipas) => {
-                    let mut memory = with_tlb!(machine, self.roots);
-                    tables.map(&mut memory, ipas, output, attributes, Granule::Blocks)
-                }
+                Some(ipas) => tables.map(&mut tlb, ipas, output, attributes, Granule::Blocks),
                 None => Err(Error::OutsideIpaSpace),
             };
             if let Err(error) = result {
-                unmap(tables, machine, self.roots, share, Some(base));
+                unmap(tables, machine, &self.roots, share, Some(base));
                 return Err(if error == Error::OutOfTables {
                     FfaError::NoMemory
                 } else {
@@ -387,7 +382,7 @@ impl<'a> Tenant<'a> {
         unmap(
             of_world(&mut self.tables, memory.world),
             machine,
-            self.roots,
+            &self.roots,
             share,
             None,
         );

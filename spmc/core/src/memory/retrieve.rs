@@ -37,7 +37,8 @@ impl MemoryManager {
             return Err(FfaError::InvalidParameters);
         }
         let layout = Layout::of(caller.version);
-        let mut reader = Reader::new(tx, fragment)?;
+        tx.holds(fragment)?;
+        let mut reader = Reader::new(tx, fragment);
         let header = Header::read(machine, &mut reader, layout)?;
         let state = &mut *self.state.lock();
         if caller.is_normal_world() {

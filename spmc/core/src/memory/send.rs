@@ -42,7 +42,8 @@ impl MemoryManager {
         if fragment > total {
             return Err(FfaError::InvalidParameters);
         }
-        let mut reader = Reader::new(tx, fragment)?;
+        tx.holds(fragment)?;
+        let mut reader = Reader::new(tx, fragment);
         let header = Header::read(machine, &mut reader, Layout::of(caller.version))?;
         if !caller.acts_for(header.sender) || header.handle != 0 {
             return Err(FfaError::InvalidParameters);
@@ -88,7 +89,8 @@ impl MemoryManager {
         if !right || !names(caller, endpoint, share.owner) {
             return Err(FfaError::InvalidParameters);
         }
-        let mut reader = Reader::new(tx, fragment)?;
+        tx.holds(fragment)?;
+        let mut reader = Reader::new(tx, fragment);
         sending.received = sending.received.saturating_add(fragment);
         let owner = share.owner;
         // Taken out of the table meanwhile, so that what is stored more is charged to its owner when it is back.

@@ -93,9 +93,8 @@ impl Edit {
 }
 
 impl Tables {
-    /// Carries out `edit` on `range`, or changes nothing. Inlined with what follows, so that each operation has its own
-    /// edit as constants.
-    #[inline(always)]
+    /// Carries out `edit` on `range`, or changes nothing.
+    #[inline(never)]
     pub(super) fn rewrite<M: Tlb>(
         &mut self,
         memory: &mut M,
@@ -130,7 +129,6 @@ impl Tables {
     }
 
     /// [`Tables::rewrite`] of any range.
-    #[inline(never)]
     fn rewrite_any<M: Tlb>(&mut self, memory: &mut M, range: IpaRange, edit: &Edit) -> Result<Invalidate, Error> {
         if let Some(needs) = edit.needs {
             self.require(memory, range, needs)?;

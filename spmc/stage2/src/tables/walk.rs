@@ -119,7 +119,7 @@ impl Tables {
         &self,
         memory: &M,
         range: IpaRange,
-        mut visit: impl FnMut(Run) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Run) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let end = range.end().0;
         let mut at = range.start().0;

@@ -351,7 +351,7 @@ impl Relinquish {
     /// # Errors
     /// `InvalidParameters` unless it names exactly one endpoint; those of [`Reader::block`].
     pub(super) fn read<M: Machine>(machine: &mut M, tx: Buffer) -> Result<Self, FfaError> {
-        let mut reader = Reader::new(tx, UNIT.saturating_mul(2))?;
+        let mut reader = Reader::new(tx, UNIT.saturating_mul(2));
         let [handle, counts] = reader.block(machine)?;
         if half(counts, 32) != 1 {
             return Err(FfaError::InvalidParameters);

@@ -8,6 +8,15 @@ use crate::{
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1024;
+/// Bytes of ours, aligned so that they are zeroed and copied by words.
+#[derive(Debug)]
+#[repr(align(16))]
+struct Chunk([u8; CHUNK]);
+
+impl Chunk {
+    const ZERO: Self = Self([0; CHUNK]);
+}
+
 /// Bytes of a block.
 const BLOCK: usize = 16;
 /// [`BLOCK`] as a distance in the buffer.
@@ -22,6 +31,19 @@ pub struct Buffer {
     pub range: PageRange,
 }
 
+impl Buffer {
+    /// Checks that a buffer has so many bytes.
+    ///
+    /// # Errors
+    /// `InvalidParameters`.
+    pub(in crate::memory) fn holds(&self, bytes: u32) -> Result<(), FfaError> {
+        if u64::from(bytes) > self.range.bytes() {
+            return Err(FfaError::InvalidParameters);
+        }
+        Ok(())
+    }
+}
+
 /// 16 bytes of a descriptor as two little-endian words.
 pub(in crate::memory) type Block = [u64; 2];
 
@@ -32,7 +54,7 @@ pub(in crate::memory) type Block = [u64; 2];
 pub(in crate::memory) struct Reader {
     buffer: Buffer,
     /// The copy of `start..loaded`.
-    chunk: [u8; CHUNK],
+    chunk: Chunk,
     start: u32,
     loaded: u32,
     /// The next block.
@@ -41,22 +63,17 @@ pub(in crate::memory) struct Reader {
 }
 
 impl Reader {
-    /// A reader of the first `bytes` bytes of `buffer`.
-    ///
-    /// # Errors
-    /// `InvalidParameters` when the buffer is shorter.
-    pub(in crate::memory) fn new(buffer: Buffer, bytes: u32) -> Result<Self, FfaError> {
-        if u64::from(bytes) > buffer.range.bytes() {
-            return Err(FfaError::InvalidParameters);
-        }
-        Ok(Self {
+    /// A reader of the first `bytes` bytes of `buffer`, which [`Buffer::holds`] them. (Not both in one, so that the reader is
+    /// made where it stays.)
+    pub(in crate::memory) fn new(buffer: Buffer, bytes: u32) -> Self {
+        Self {
             buffer,
-            chunk: [0; CHUNK],
+            chunk: Chunk::ZERO,
             start: 0,
             loaded: 0,
             at: 0,
             end: bytes,
-        })
+        }
     }
 
     /// Goes forward to `offset`.
@@ -98,6 +115,7 @@ impl Reader {
         let offset = self.at.wrapping_sub(self.start) as usize;
         let bytes: &[u8; BLOCK] = self
             .chunk
+            .0
             .get(offset..)
             .and_then(<[u8]>::first_chunk)
             .ok_or(FfaError::Aborted)?;
@@ -120,7 +138,7 @@ impl Reader {
         }
         let from = self.at.wrapping_sub(self.start) as usize;
         let until = self.loaded.wrapping_sub(self.start) as usize;
-        let (blocks, rest) = self.chunk.get(from..until).unwrap_or_default().as_chunks();
+        let (blocks, rest) = self.chunk.0.get(from..until).unwrap_or_default().as_chunks();
         if !rest.is_empty() {
             return Err(FfaError::InvalidParameters);
         }
@@ -135,7 +153,7 @@ impl Reader {
     #[inline(never)]
     fn load<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
         let left = self.end.wrapping_sub(self.at) as usize;
-        let chunk = self.chunk.get_mut(..left.min(CHUNK)).ok_or(FfaError::Aborted)?;
+        let chunk = self.chunk.0.get_mut(..left.min(CHUNK)).ok_or(FfaError::Aborted)?;
         let from = self
             .buffer
             .range
@@ -163,7 +181,7 @@ pub(in crate::memory) fn words(bytes: &[u8; BLOCK]) -> Block {
 #[derive(Debug)]
 pub(in crate::memory) struct Writer {
     buffer: Buffer,
-    chunk: [u8; CHUNK],
+    chunk: Chunk,
     used: usize,
     /// Bytes that are in the buffer already.
     written: u64,
@@ -174,7 +192,7 @@ impl Writer {
     pub(in crate::memory) const fn new(buffer: Buffer) -> Self {
         Self {
             buffer,
-            chunk: [0; CHUNK],
+            chunk: Chunk::ZERO,
             used: 0,
             written: 0,
         }
@@ -191,6 +209,7 @@ impl Writer {
         }
         let place: &mut [u8; BLOCK] = self
             .chunk
+            .0
             .get_mut(self.used..)
             .and_then(<[u8]>::first_chunk_mut)
             .ok_or(FfaError::Aborted)?;
@@ -207,7 +226,7 @@ impl Writer {
     /// As [`Writer::block`].
     #[inline(never)]
     pub(in crate::memory) fn flush<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
-        let bytes = self.chunk.get(..self.used).ok_or(FfaError::Aborted)?;
+        let bytes = self.chunk.0.get(..self.used).ok_or(FfaError::Aborted)?;
         let after = self.written.saturating_add(bytes.len() as u64);
         if after > self.buffer.range.bytes() {
             return Err(FfaError::NoMemory);
@@ -245,7 +264,7 @@ mod tests {
     fn what_was_read_stays_as_it_was() {
         let mut machine = FakeMachine::new(1);
         let buffer = buffer(&mut machine);
-        let mut reader = Reader::new(buffer, 2048).unwrap();
+        let mut reader = Reader::new(buffer, 2048);
         machine
             .memory
             .write(World::NonSecure, buffer.range.base(), &[1; 4096])
@@ -268,14 +287,14 @@ mod tests {
     fn the_end_is_the_end() {
         let mut machine = FakeMachine::new(1);
         let buffer = buffer(&mut machine);
-        assert!(Reader::new(buffer, 4097).is_err());
-        let mut reader = Reader::new(buffer, 40).unwrap();
+        assert!(buffer.holds(4097).is_err());
+        let mut reader = Reader::new(buffer, 40);
         assert_eq!(reader.seek(41), Err(FfaError::InvalidParameters));
         reader.seek(32).unwrap();
         assert_eq!(reader.block(&mut machine), Err(FfaError::InvalidParameters));
         assert_eq!(reader.blocks(&mut machine, 1), Err(FfaError::InvalidParameters));
         machine.memory.set_broken(World::NonSecure, buffer.range.base(), true);
-        let mut reader = Reader::new(buffer, 16).unwrap();
+        let mut reader = Reader::new(buffer, 16);
         assert_eq!(reader.block(&mut machine), Err(FfaError::Aborted));
     }
 
@@ -290,7 +309,7 @@ mod tests {
         writer.flush(&mut machine).unwrap();
         writer.block(&mut machine, [0, 0]).unwrap();
         assert_eq!(writer.flush(&mut machine), Err(FfaError::NoMemory));
-        let mut reader = Reader::new(buffer, 4096).unwrap();
+        let mut reader = Reader::new(buffer, 4096);
         for number in 0..256 {
             assert_eq!(reader.block(&mut machine), Ok([number, !number]));
         }
