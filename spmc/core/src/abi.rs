@@ -40,6 +40,12 @@ pub const FFA_MSG_SEND_DIRECT_RESP_32: u64 = 0x8400_0070;
 pub const FFA_ABORT_32: u32 = 0x8400_0090;
 /// `FFA_ABORT` (64-bit).
 pub const FFA_ABORT_64: u32 = 0xc400_0090;
+/// `SMCCC_VERSION`.
+pub const SMCCC_VERSION: u32 = 0x8000_0000;
+/// `SMCCC_ARCH_FEATURES`.
+pub const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
+/// What `SMCCC_VERSION` returns: 1.2, whose calls have up to 18 registers.
+pub const SMCCC_VERSION_1_2: u64 = 0x1_0002;
 /// SMCCC: unknown function identifier.
 pub const SMCCC_UNKNOWN: u64 = u64::MAX;
 

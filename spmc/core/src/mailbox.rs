@@ -226,11 +226,12 @@ impl Spmc {
             source: id,
             destination: reserved,
         } = Route::decode(w1);
-        let normal_world = matches!(instance, Instance::NormalWorld);
-        if reserved != EndpointId::NWD || (id != EndpointId::NWD && !normal_world) {
+        // Until FF-A 1.0 an endpoint names itself.
+        let own = id == EndpointId::NWD || (id == instance.id() && self.version_of(instance) < V1_1);
+        if reserved != EndpointId::NWD || !own && !matches!(instance, Instance::NormalWorld) {
             return Err(FfaError::InvalidParameters);
         }
-        if id == EndpointId::NWD {
+        if own {
             let mut mailbox = self.mailbox(instance).lock();
             let buffers = mailbox.take().ok_or(FfaError::InvalidParameters)?;
             self.give_back_pair(machine, instance.id(), &buffers);

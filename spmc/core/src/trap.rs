@@ -166,7 +166,8 @@ fn skip_instruction(pe: &mut Pe<'_>) {
     }
 }
 
-/// An SMC or HVC that is not FF-A's: passed on to EL3 when the partition's manifest lets it, else unknown.
+/// An SMC or HVC that is not FF-A's: passed on to EL3 when the partition's manifest lets it, else unknown; but for the
+/// version of the calling convention itself, which FF-A 1.2 relies on.
 pub(crate) fn other_call<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, id: u32) -> Action {
     if paravirtual::is_paravirtual(id) {
         return paravirtual::call(pe, id);
@@ -184,8 +185,13 @@ pub(crate) fn other_call<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, id: u32) 
         for (register, value) in running.ctx.x.iter_mut().zip(registers) {
             *register = value;
         }
-    } else if let Some(x0) = running.ctx.x.first_mut() {
-        *x0 = abi::SMCCC_UNKNOWN;
+    } else {
+        let [x0, x1, ..] = &mut running.ctx.x;
+        *x0 = match (id, abi::low(*x1)) {
+            (abi::SMCCC_VERSION, _) => abi::SMCCC_VERSION_1_2,
+            (abi::SMCCC_ARCH_FEATURES, abi::SMCCC_VERSION | abi::SMCCC_ARCH_FEATURES) => 0,
+            _ => abi::SMCCC_UNKNOWN,
+        };
     }
     Action::Run
 }

@@ -515,3 +515,23 @@ fn partitions_speak_for_nobody_else() {
     system.nwd_fails(0, &[RX_ACQUIRE, A], INVALID_PARAMETERS);
     system.nwd_fails(0, &[RX_ACQUIRE, 0], DENIED);
 }
+
+#[test]
+fn partition_of_1_0_names_itself_when_it_unmaps() {
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| a.version(1, 0))
+        .partition_with("b", |b| b.version(1, 1))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    for (partition, index, code) in [(A, 0, None), (B, 1, Some(INVALID_PARAMETERS))] {
+        let base = Builder::memory(index).base().as_u64();
+        system.ask(0, partition);
+        system.smc(0, &[RXTX_MAP, base, base + 0x1000, 1]);
+        assert_eq!(system.regs(0), success(0));
+        system.smc_fails(0, &[RXTX_UNMAP, (A + B - partition) << 16], INVALID_PARAMETERS);
+        system.smc_fails(0, &[RXTX_UNMAP, partition << 16 | 1], INVALID_PARAMETERS);
+        system.smc(0, &[RXTX_UNMAP, partition << 16]);
+        assert_eq!(system.regs(0), code.map_or(success(0), error));
+        system.respond(0, partition, 0);
+    }
+}

@@ -8,6 +8,7 @@ mod abi;
 mod abort;
 mod boot;
 mod console_log;
+mod conventions;
 mod direct_req;
 mod direct_req2;
 mod direct_resp;

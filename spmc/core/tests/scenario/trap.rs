@@ -92,9 +92,9 @@ fn unknown_calls_outside_ffa_are_answered_with_minus_one() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
-    // SMCCC_VERSION, PSCI_VERSION, CPU_OFF, a SiP call, trusted OS calls, those beside FF-A's
+    // PSCI_VERSION, CPU_OFF, a SiP call, trusted OS calls, those beside FF-A's
     for id in [
-        0x8000_0000,
+        0x8000_0002,
         0x8400_0000,
         0x8400_0002,
         0xc200_0001,
@@ -113,6 +113,26 @@ fn unknown_calls_outside_ffa_are_answered_with_minus_one() {
         assert_eq!(system.regs(0)[0], u64::MAX);
     }
     assert!(system.machine.pe(0).el3_calls.is_empty());
+}
+
+#[test]
+fn calling_convention_has_a_version() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    for (call, x0) in [
+        ([0x8000_0000, 0], 0x1_0002),
+        ([0x8000_0001, 0x8000_0000], 0),
+        ([0x8000_0001, 0x8000_0001], 0),
+        ([0x8000_0001, 0x8000_8000], u64::MAX),
+        ([0x8000_0001, 0x8400_0000], u64::MAX),
+    ] {
+        system.smc(0, &call);
+        assert_eq!(
+            (system.owner(0), system.regs(0)),
+            (runs(A, 0), [x0, call[1], 0, 0, 0, 0, 0, 0])
+        );
+    }
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn identity<'a>(
         "compatible" => seen.compatible = Some(*property),
         "ffa-version" => {
             seen.present.ffa_version = true;
-            seen.ffa_version = property.hex(sink, ffa_version, FFA_VERSIONS);
+            seen.ffa_version = ffa_version(property, sink);
         }
         "uuid" => seen.uuid = Some(*property),
         "messaging-method" => seen.messaging_method = Some(*property),
@@ -270,11 +270,21 @@ fn foreign(property: &Prop<'_>, sink: &mut Sink<'_>) {
     }
 }
 
-fn ffa_version(value: u64) -> Option<Version> {
-    let version = u32::try_from(value)
-        .ok()
-        .and_then(|value| Version::try_from(value).ok())?;
-    version.is_compatible_to(FFA_VERSION).then_some(version)
+/// `ffa-version`. A partition of a later minor version gets ours, as it would by FFA_VERSION.
+fn ffa_version(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Version> {
+    let Version(major, _) = FFA_VERSION;
+    let read = |value| {
+        let version = Version::try_from(u32::try_from(value).ok()?).ok()?;
+        (version.0 == major).then_some(version)
+    };
+    let version = property.hex(sink, read, FFA_VERSIONS)?;
+    if version > FFA_VERSION {
+        sink.warn(
+            property.place().hex(u32::from(version).into()),
+            format_args!("expected {FFA_VERSIONS}: it gets 0x10002"),
+        );
+    }
+    Some(version.min(FFA_VERSION))
 }
 
 fn exception_level(value: u64) -> ExceptionLevel {
