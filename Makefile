@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build new run shell linux test test-linux check bench fuzz clean distclean
+.PHONY: help setup build new run shell fvp linux test test-linux check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,9 @@ run: build ## boot SCENARIO (demo) on QEMU; ends by itself
 
 shell: build ## boot SCENARIO (demo) to a shell, to try FF-A calls by hand; SCRIPT=file is typed instead
 	@scripts/shell.sh $(SCENARIO) $(QEMU_ARGS)
+
+fvp: build ## make what Arm's FVP boots: BL1 and a FIP with SCENARIO of manifests/fvp (demo), and how to run it
+	@scripts/fvp.sh $(SCENARIO)
 
 linux: build ## boot Debian's Linux with OP-TEE and partitions of ours, to a shell on this terminal
 	@scripts/linux.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Packs a scenario into the flash image that QEMU boots. Called by pack.sh, which describes what a scenario is.
+"""Packs a scenario into the flash image that QEMU boots, or the FIP that an FVP boots. Called by pack.sh, which describes
+what a scenario is, and by fvp.sh.
 
 The formats: a partition package is a header of 24 bytes, the partition's manifest (a DTB) and its image; TB_FW_CONFIG
 lists for BL2 the packages' UUIDs and where to load them; a firmware image package (FIP) is a table of contents of
@@ -20,11 +21,11 @@ from pathlib import Path
 PAGE = 0x1000
 MIB = 1 << 20
 
-# What TF-A's platform "qemu" has room for.
+# What TF-A's platforms have room for. SPMC: the program's name. The secure DRAM starts with the SPMC.
+Board = namedtuple("Board", "spmc secure_dram max_package max_manifest max_config")
+QEMU = Board("tantalum-qemu", range(0x0E10_0000, 0x0F00_0000), 4 * MIB, PAGE, PAGE)
+FVP = Board("tantalum-fvp", range(0x0600_0000, 0x07F0_0000), 0xB_0000, 0xB00, 0x1800)
 MAX_PACKAGES = 8
-MAX_PACKAGE = 4 * MIB
-MAX_CONFIG = PAGE
-SECURE_DRAM = range(0x0E10_0000, 0x0F00_0000)
 FLASH_SIZE = 64 * MIB
 FIP_OFFSET = 0x4_0000
 
@@ -35,7 +36,14 @@ FIP_UUIDS = {
     "nt-fw": uuid.UUID("d6d0eea7-fcea-d54b-9782-9934f234b6e4"),
     "tb-fw-config": uuid.UUID("6c0458ff-af6b-7d4f-82ed-aa27bc69bfd2"),
     "tos-fw-config": uuid.UUID("26257c1a-dbc6-7f47-8d96-c4c4b0248021"),
+    "fw-config": uuid.UUID("5807e16a-8459-47be-8ed5-648e8dddab0e"),
+    "hw-config": uuid.UUID("08b8f1d9-c9cf-9349-a962-6fbc6b7265cc"),
+    "soc-fw-config": uuid.UUID("9979814b-0376-fb46-8c8e-8d267f7859e0"),
+    "nt-fw-config": uuid.UUID("28da9815-93e8-7e44-ac66-1aaf801550f9"),
 }
+
+# What else TF-A's build for an FVP makes and its FIP has to have.
+FVP_CONFIGS = ("fw-config", "hw-config", "soc-fw-config", "nt-fw-config")
 
 Package = namedtuple("Package", "name uuid load_address data")
 
@@ -154,12 +162,17 @@ def make_package(dtb, image, version=2, dtb_offset=None, image_offset=None):
     return bytes(data)
 
 
-def manifest_in(package, what):
-    """The manifest inside a ready-made package."""
+def parts_of(package, what):
+    """The manifest and the image inside a package."""
     if not package.startswith(b"SPKG") or len(package) < 24:
         raise Problem(f"{what} is no partition package (it does not begin with SPKG)")
-    offset, size = struct.unpack_from("<2I", package, 8)
-    return package[offset : offset + size]
+    manifest, manifest_size, image, image_size = struct.unpack_from("<4I", package, 8)
+    return package[manifest : manifest + manifest_size], package[image : image + image_size]
+
+
+def manifest_in(package, what):
+    """The manifest inside a ready-made package."""
+    return parts_of(package, what)[0]
 
 
 def remark(source, name):
@@ -212,22 +225,23 @@ def ready_made_packages(paths):
         yield Package(Path(path).stem, *identity(manifest_in(data, path), f"the manifest in {path}"), data)
 
 
-def check_packages(packages, spmc):
+def check_packages(packages, spmc, board=QEMU):
     """What BL2 would refuse, or worse, not notice."""
+    secure_dram, most = board.secure_dram, board.max_package
     if len(packages) > MAX_PACKAGES:
         raise Problem(f"{len(packages)} partitions, but BL2 loads {MAX_PACKAGES} at most")
-    loaded = [Package("the SPMC", None, SECURE_DRAM.start, spmc)]
+    loaded = [Package("the SPMC", None, secure_dram.start, spmc)]
     for package in packages:
         end = package.load_address + len(package.data)
         if not re.fullmatch(r"[A-Za-z][\w,.+-]{0,30}", package.name):
             raise Problem(f"{package.name} can't be the name of a node; letters, digits and ,._+- can")
-        if len(package.data) > MAX_PACKAGE:
+        if len(package.data) > most:
             size = len(package.data)
-            raise Problem(f"the package of {package.name} has {size} bytes, but BL2 loads {MAX_PACKAGE} at most")
-        if package.load_address not in SECURE_DRAM or end > SECURE_DRAM.stop:
+            raise Problem(f"the package of {package.name} has {size} bytes, but BL2 loads {most} at most")
+        if package.load_address not in secure_dram or end > secure_dram.stop:
             raise Problem(
                 f"the package of {package.name} would lie at {package.load_address:#x}-{end - 1:#x},"
-                f" outside secure DRAM {SECURE_DRAM.start:#x}-{SECURE_DRAM.stop - 1:#x}"
+                f" outside secure DRAM {secure_dram.start:#x}-{secure_dram.stop - 1:#x}"
             )
         for other in loaded:
             if other.uuid == package.uuid:
@@ -240,7 +254,18 @@ def check_packages(packages, spmc):
 # ---- Firmware configuration, FIP, flash ----
 
 
-def tb_fw_config_source(packages):
+# TF-A's platform "fvp" looks for this too.
+TB_FW = """\ttb_fw-config {
+\t\tcompatible = "arm,tb_fw";
+\t\tdisable_auth = <0>;
+\t\tmbedtls_heap_addr = <0 0>;
+\t\tmbedtls_heap_size = <0>;
+\t};
+
+"""
+
+
+def tb_fw_config_source(packages, board=QEMU):
     nodes = "".join(
         f'\t\t{package.name} {{\n'
         f'\t\t\tuuid = "{package.uuid}";\n'
@@ -248,7 +273,8 @@ def tb_fw_config_source(packages):
         f"\t\t}};\n"
         for package in packages
     )
-    return f'/dts-v1/;\n\n/ {{\n\tsecure-partitions {{\n\t\tcompatible = "arm,sp";\n{nodes}\t}};\n}};\n'
+    start = TB_FW if board is FVP else ""
+    return f'/dts-v1/;\n\n/ {{\n{start}\tsecure-partitions {{\n\t\tcompatible = "arm,sp";\n{nodes}\t}};\n}};\n'
 
 
 def make_fip(images):
@@ -270,10 +296,36 @@ def make_flash(bl1, fip):
     return bl1.ljust(FIP_OFFSET, b"\0") + fip
 
 
-def check_config(dtb, what):
-    if len(dtb) > MAX_CONFIG:
-        raise Problem(f"{what} has {len(dtb)} bytes compiled, but TF-A gives it one page ({MAX_CONFIG})")
+def check_config(dtb, what, most):
+    if len(dtb) > most:
+        raise Problem(f"{what} has {len(dtb)} bytes compiled, but TF-A has room for {most}")
     return dtb
+
+
+def decompile(dtb, source):
+    """A DTB as a plain source, for TF-A's build."""
+    compiled = source.with_suffix(".tmp")
+    compiled.write_bytes(dtb)
+    run_tool(["dtc", "-q", "-I", "dtb", "-O", "dts", "-o", source, compiled], source)
+    compiled.unlink()
+
+
+def write_layout(packages, spmc_manifest, out):
+    """What TF-A's own build takes (SP_LAYOUT_FILE, ARM_SPMC_MANIFEST_DTS), in the folder `out`."""
+    out.mkdir(exist_ok=True)
+    layout = {}
+    for package in packages:
+        manifest, image = parts_of(package.data, package.name)
+        (out / f"{package.name}.bin").write_bytes(image)
+        decompile(manifest, out / f"{package.name}.dts")
+        layout[package.name] = {
+            "image": f"{package.name}.bin",
+            "pm": f"{package.name}.dts",
+            "uuid": str(package.uuid),
+            "physical-load-address": f"{package.load_address:#x}",
+        }
+    (out / "sp_layout.json").write_text(json.dumps(layout, indent=4) + "\n")
+    decompile(spmc_manifest, out / "spmc.dts")
 
 
 # ---- All of it ----
@@ -287,29 +339,34 @@ def collect_packages(arguments, given):
     return list(packages_of_scenario(arguments.scenario, arguments.programs, arguments.out))
 
 
-def tb_fw_config(arguments, given, packages):
+def tb_fw_config(arguments, given, packages, board):
     source = given.get("TB_FW_CONFIG")
     if not source:
         source = arguments.out / "tb_fw_config.dts"
-        source.write_text(tb_fw_config_source(packages))
-    return check_config(compile_tree(source, arguments.out / "tb_fw_config.dtb"), "TB_FW_CONFIG")
+        source.write_text(tb_fw_config_source(packages, board))
+    return check_config(compile_tree(source, arguments.out / "tb_fw_config.dtb"), "TB_FW_CONFIG", board.max_config)
 
 
 def pack(arguments, given):
+    board = FVP if arguments.fvp else QEMU
     spmc_manifest = given.get("SPMC_MANIFEST") or arguments.scenario / "spmc.dts"
-    spmc = read(given.get("SPMC") or arguments.programs / "tantalum-qemu.bin", "the SPMC's image")
-    bl33 = given.get("BL33") or arguments.programs / "tantalum-normal-world.bin"
+    spmc = read(given.get("SPMC") or arguments.programs / f"{board.spmc}.bin", "the SPMC's image")
+    bl33 = given.get("BL33") or arguments.programs / f"tantalum-{'shell' if board is FVP else 'normal-world'}.bin"
     packages = collect_packages(arguments, given)
-    check_packages(packages, spmc)
+    check_packages(packages, spmc, board)
+    manifest = compile_tree(spmc_manifest, arguments.out / "spmc.dtb")
     images = {
         "tb-fw": read(arguments.tfa / "bl2.bin", "BL2"),
         "soc-fw": read(arguments.tfa / "bl31.bin", "BL31"),
-        "tb-fw-config": tb_fw_config(arguments, given, packages),
-        "tos-fw-config": check_config(compile_tree(spmc_manifest, arguments.out / "spmc.dtb"), "the SPMC's manifest"),
+        "tb-fw-config": tb_fw_config(arguments, given, packages, board),
+        "tos-fw-config": check_config(manifest, "the SPMC's manifest", board.max_manifest),
         "tos-fw": spmc,
     }
     if bl33 != "none":
         images["nt-fw"] = read(bl33, "the normal world's image")
+    if board is FVP:
+        images.update((name, read(arguments.tfa / f"{name}.dtb", name)) for name in FVP_CONFIGS)
+        write_layout(packages, manifest, arguments.out / "tfa")
     entries = [(FIP_UUIDS[name], data) for name, data in images.items()]
     entries += [(package.uuid, package.data) for package in packages]
     for package in packages:
@@ -321,9 +378,13 @@ def pack(arguments, given):
     (arguments.out / "partitions").write_text(names)
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
+    bl1 = read(arguments.tfa / "bl1.bin", "BL1")
+    if board is FVP:
+        (arguments.out / "bl1.bin").write_bytes(bl1)
+        return
     # Renamed when complete: a machine that is running may have the old one open.
     temporary = arguments.out / f"flash.{os.getpid()}"
-    temporary.write_bytes(make_flash(read(arguments.tfa / "bl1.bin", "BL1"), fip))
+    temporary.write_bytes(make_flash(bl1, fip))
     temporary.replace(arguments.out / "flash.bin")
 
 
@@ -332,6 +393,7 @@ def main():
     parser.add_argument("--tfa", type=Path, required=True, help="folder with bl1.bin, bl2.bin, bl31.bin")
     parser.add_argument("--programs", type=Path, required=True, help="folder with the images that build.sh made")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is packed")
+    parser.add_argument("--fvp", action="store_true", help="for Arm's FVP: BL1 and a FIP, and what TF-A's own build takes")
     parser.add_argument("scenario", type=Path, help="folder of the scenario")
     arguments = parser.parse_args()
     try:

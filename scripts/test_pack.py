@@ -52,7 +52,7 @@ class Packages(unittest.TestCase):
     def test_what_bl2_would_refuse_is_refused(self):
         for packages, message in (
             ([package(f"sp{n}", n, 0x0E30_0000 + 0x1000 * n) for n in range(9)], "9 partitions"),
-            ([package(size=pack.MAX_PACKAGE + 1)], "4194304 at most"),
+            ([package(size=pack.QEMU.max_package + 1)], "4194304 at most"),
             ([package(address=0x6000_0000)], "outside secure DRAM"),
             ([package(address=0x0EFF_F000, size=0x1001)], "outside secure DRAM"),
             ([package("a"), package("b", 1, 0x0E40_0000)], "a and b have the same UUID"),
@@ -119,10 +119,18 @@ class Firmware(unittest.TestCase):
         flash = pack.make_flash(b"bl1", b"fip")
         self.assertEqual((flash[:3], flash[pack.FIP_OFFSET :]), (b"bl1", b"fip"))
 
-    def test_a_configuration_has_one_page(self):
-        pack.check_config(bytes(4096), "")
-        with self.assertRaisesRegex(pack.Problem, "one page"):
-            pack.check_config(bytes(4097), "")
+    def test_a_configuration_has_the_room_that_there_is(self):
+        pack.check_config(bytes(4096), "", 4096)
+        with self.assertRaisesRegex(pack.Problem, "4097 bytes compiled.*room for 4096"):
+            pack.check_config(bytes(4097), "", 4096)
+
+    def test_the_fvp_has_a_memory_map_of_its_own(self):
+        pack.check_packages([package(address=0x0700_0000)], bytes(0x1000), pack.FVP)
+        for wrong in package(), package(address=0x0700_0000, size=0xB_0001), package(address=0x0600_0000):
+            with self.assertRaises(pack.Problem):
+                pack.check_packages([wrong], bytes(0x1000), pack.FVP)
+        self.assertIn('compatible = "arm,tb_fw"', pack.tb_fw_config_source([], pack.FVP))
+        self.assertNotIn("tb_fw", pack.tb_fw_config_source([]))
 
     def test_tb_fw_config_names_uuid_and_address(self):
         source = pack.tb_fw_config_source([SimpleNamespace(name="a", uuid=uuid.UUID(int=5), load_address=0x0E30_0000)])

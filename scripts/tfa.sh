@@ -2,7 +2,7 @@
 # Builds the parts of TF-A that boot Tantalum on QEMU (BL1, BL2 and BL31 with the SPMD), once for each set of sources
 # and flags, and prints the folder they are in. They do not depend on the SPMC, the partitions or the normal world.
 #
-# Usage: tfa.sh
+# Usage: tfa.sh [fvp]  fvp: those for Arm's FVP Base RevC, and the device trees of its configuration
 #   TFA_DIR=<tree>     build this tree (nothing is written into it) instead of Debian's package of TF-A
 #   TFA_BIN=<folder>   build nothing: take bl1.bin, bl2.bin and bl31.bin from there
 #   TFA_DEBUG=1        a debug build that says more
@@ -25,6 +25,26 @@ FLAGS=(
     BRANCH_PROTECTION=1 ARM_ARCH_MAJOR=8 ARM_ARCH_MINOR=5
 )
 IMAGES=(bl1.bin bl2.bin bl31.bin)
+BOARD=qemu
+
+# The FVP's build finds out by itself what the CPU has. Its device trees are called here as the FIP's contents are.
+FVP_FLAGS=(
+    PLAT=fvp SPD=spmd SPMD_SPM_AT_SEL2=1
+    ENABLE_SVE_FOR_SWD=1 ENABLE_SME_FOR_SWD=1 BRANCH_PROTECTION=1 ARM_ARCH_MAJOR=8 ARM_ARCH_MINOR=5
+)
+FVP_TREES=(
+    "fvp_fw_config fw-config" "fvp-base-gicv3-psci hw-config"
+    "fvp_soc_fw_config soc-fw-config" "fvp_nt_fw_config nt-fw-config"
+)
+
+# use_board NAME
+use_board() {
+    case $1 in
+    qemu) ;;
+    fvp) BOARD=fvp FLAGS=("${FVP_FLAGS[@]}") ;;
+    *) die "TF-A for $1 is not known here." "There are: qemu, fvp." ;;
+    esac
+}
 
 all_flags() {
     if [[ ${TFA_DEBUG:-0} == 1 ]]; then
@@ -89,8 +109,9 @@ EOF
 # ---- Build ----
 
 build() {
-    local folder=$1 source type=release
+    local folder=$1 source type=release targets=(bl1 bl2 bl31)
     [[ ${TFA_DEBUG:-0} == 1 ]] && type=debug
+    [[ $BOARD == qemu ]] || targets+=(dtbs)
     source=$(unpack_source)
     # TF-A insists on a list of partitions; it only ends up in the FIP, which is not built here.
     echo '{}' >"$WORK/partitions.json"
@@ -99,17 +120,22 @@ build() {
     env --ignore-environment PATH="$PATH" HOME="$HOME" PYTHONDONTWRITEBYTECODE=1 \
         make --directory="$source" --jobs="$(nproc)" \
         BUILD_BASE="$WORK/build" CROSS_COMPILE=aarch64-linux-gnu- SP_LAYOUT_FILE="$WORK/partitions.json" \
-        BUILD_MESSAGE_TIMESTAMP='"once, then cached"' $(all_flags) bl1 bl2 bl31
+        BUILD_MESSAGE_TIMESTAMP='"once, then cached"' $(all_flags) "${targets[@]}"
     mkdir "$WORK/done"
-    local image
+    local image tree from to
     for image in "${IMAGES[@]}"; do
-        cp "$WORK/build/qemu/$type/$image" "$WORK/done/"
+        cp "$WORK/build/$BOARD/$type/$image" "$WORK/done/"
+    done
+    [[ $BOARD == qemu ]] || for tree in "${FVP_TREES[@]}"; do
+        read -r from to <<<"$tree"
+        cp "$WORK/build/$BOARD/$type/fdts/$from.dtb" "$WORK/done/$to.dtb"
     done
     all_flags >"$WORK/done/flags"
     publish "$WORK/done" "$folder"
 }
 
 main() {
+    use_board "${1:-qemu}"
     if [[ -n ${TFA_BIN:-} ]]; then
         local image
         for image in "${IMAGES[@]}"; do
@@ -126,7 +152,7 @@ main() {
     key=$({ all_flags; source_identity; } | sha256sum | cut -c 1-16)
     folder=$CACHE/tfa/$key
     if [[ ! -e $folder/flags ]]; then
-        step "Building TF-A (BL1, BL2, BL31)" \
+        step "Building TF-A for $BOARD (BL1, BL2, BL31)" \
             "If the compiler is to blame, put another aarch64-linux-gnu-gcc into PATH." build "$folder"
     fi
     echo "$folder"

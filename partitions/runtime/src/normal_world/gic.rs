@@ -6,16 +6,13 @@
 
 use core::arch::asm;
 
+use super::board::board;
 use crate::arch;
 
-/// Distributor and first redistributor of QEMU's virt machine.
-const DISTRIBUTOR: usize = 0x0800_0000;
-const REDISTRIBUTORS: usize = 0x080a_0000;
-/// Two frames of 64 KiB.
+/// Two frames of 64 KiB, and with virtual LPIs two more.
 const REDISTRIBUTOR_SIZE: usize = 0x2_0000;
 const SGI_FRAME: usize = 0x1_0000;
 
-const GICD_CTLR: usize = DISTRIBUTOR;
 const GICR_TYPER: usize = 8;
 const GICR_ISENABLER0: usize = SGI_FRAME + 0x100;
 const GICR_ICENABLER0: usize = SGI_FRAME + 0x180;
@@ -23,8 +20,9 @@ const GICR_IPRIORITYR: usize = SGI_FRAME + 0x400;
 
 /// Enables group 1 of the normal world, with affinity routing.
 const ENABLE_GROUP1: u32 = 1 << 1 | 1 << 4;
-/// In `GICR_TYPER`: the last redistributor.
+/// In `GICR_TYPER`: the last redistributor, and whether it has virtual LPIs.
 const LAST: u32 = 1 << 4;
+const VIRTUAL_LPIS: u32 = 1 << 1;
 /// No interrupt is pending.
 const SPURIOUS: u32 = 1020;
 
@@ -32,7 +30,7 @@ const SPURIOUS: u32 = 1020;
 const MOST: usize = 16;
 
 fn read(address: usize) -> u32 {
-    // SAFETY: the addresses that this module makes are registers of the GIC of QEMU's virt machine, mapped as a device.
+    // SAFETY: the addresses that this module makes are registers of the board's GIC, mapped as a device.
     unsafe { (address as *const u32).read_volatile() }
 }
 
@@ -43,13 +41,12 @@ fn write(address: usize, value: u32) {
 
 /// The frames of the redistributors, each with the `MPIDR` of its core. There is one for each core of the machine.
 pub fn cores() -> impl Iterator<Item = (usize, u64)> {
-    let mut last = false;
-    (0..MOST).map_while(move |index| {
-        if last {
-            return None;
-        }
-        let frame = REDISTRIBUTORS + index * REDISTRIBUTOR_SIZE;
-        last = read(frame + GICR_TYPER) & LAST != 0;
+    let mut next = Some(board().redistributors);
+    (0..MOST).map_while(move |_| {
+        let frame = next?;
+        let typer = read(frame + GICR_TYPER);
+        let frames = if typer & VIRTUAL_LPIS == 0 { 1 } else { 2 };
+        next = (typer & LAST == 0).then_some(frame + frames * REDISTRIBUTOR_SIZE);
         let affinity = read(frame + GICR_TYPER + 4);
         let mpidr = u64::from(affinity & 0x00ff_ffff) | u64::from(affinity >> 24) << 32;
         Some((frame, mpidr))
@@ -61,12 +58,14 @@ fn own_frame() -> usize {
     let mpidr = arch::mpidr();
     cores()
         .find(|(_, core)| *core == mpidr)
-        .map_or(REDISTRIBUTORS, |(frame, _)| frame)
+        .map_or(board().redistributors, |(frame, _)| frame)
 }
 
 /// Gets this core ready to see interrupts.
 pub fn init() {
-    write(GICD_CTLR, read(GICD_CTLR) | ENABLE_GROUP1);
+    // GICD_CTLR comes first.
+    let control = board().distributor;
+    write(control, read(control) | ENABLE_GROUP1);
     // SAFETY: system registers of the GIC's processor interface, of this exception level; interrupts stay masked in PSTATE.
     unsafe {
         asm!(

@@ -1,5 +1,6 @@
 //! What the normal-world driver has and a partition has not: a UART, PSCI, the GIC, a timer and other cores of its own.
 
+mod board;
 pub mod cores;
 pub mod fw_cfg;
 pub mod gic;

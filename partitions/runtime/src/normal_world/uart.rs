@@ -1,13 +1,13 @@
-//! The UART of QEMU's virt machine, a PL011 that the firmware has set up. Polled.
+//! The UART, a PL011 that the firmware has set up. Polled.
 
 #![expect(unsafe_code, reason = "device registers")]
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// UART0.
-const BASE: usize = 0x0900_0000;
-const DATA: usize = BASE;
-const FLAGS: usize = BASE + 0x18;
+use super::board::board;
+
+/// Offset of the flag register; the data register comes first.
+const FLAGS: usize = 0x18;
 const RECEIVE_EMPTY: u32 = 1 << 4;
 const TRANSMIT_FULL: u32 = 1 << 5;
 
@@ -30,8 +30,8 @@ pub fn write(bytes: &[u8]) {
 /// The next byte that was received, if there is one.
 #[must_use]
 pub fn read() -> Option<u8> {
-    let flags = FLAGS as *const u32;
-    let data = DATA as *const u32;
+    let data = board().uart as *const u32;
+    let flags = (board().uart + FLAGS) as *const u32;
     // SAFETY: as for `write_byte`.
     unsafe {
         if flags.read_volatile() & RECEIVE_EMPTY != 0 {
@@ -42,10 +42,10 @@ pub fn read() -> Option<u8> {
 }
 
 fn write_byte(byte: u8) {
-    let flags = FLAGS as *const u32;
-    let data = DATA as *mut u32;
-    // SAFETY: the driver runs on QEMU's virt machine only, where the non-secure UART is at this address, mapped as a device; its registers hold no
-    // memory of Rust's.
+    let data = board().uart as *mut u32;
+    let flags = (board().uart + FLAGS) as *const u32;
+    // SAFETY: on the board that the program runs on the non-secure UART is at this address, mapped as a device; its registers hold no memory of
+    // Rust's.
     unsafe {
         while flags.read_volatile() & TRANSMIT_FULL != 0 {
             core::hint::spin_loop();

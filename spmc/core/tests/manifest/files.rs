@@ -105,9 +105,9 @@ fn manifests_of_others_are_accepted() {
 /// The manifests that the tree's own images are built with: everything boots, and nothing is said.
 #[test]
 fn manifests_of_the_tree_are_accepted() {
-    let systems = entries(&manifests().join("qemu"), |path| path.join("spmc.dts").exists());
-    assert!(!systems.is_empty());
-    for system in systems {
+    let boards = ["qemu", "fvp"].map(|board| entries(&manifests().join(board), |path| path.join("spmc.dts").exists()));
+    assert!(boards.iter().all(|systems| !systems.is_empty()));
+    for system in boards.into_iter().flatten() {
         let mut report = Report::new();
         let (spmc, partitions) = boot(&system, &mut report).unwrap();
         assert_eq!(shown(report.diagnostics()), [""; 0], "{}", system.display());
