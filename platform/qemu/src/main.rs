@@ -14,6 +14,7 @@ impl Platform for Qemu {
     const NAME: &'static str = "QEMU virt";
     /// UART0, which TF-A and the normal world print to as well.
     const UART: usize = 0x0900_0000;
+    const GIC: [(u64, u64); 2] = [(0x0800_0000, 0x1_0000), (0x080a_0000, 0xf6_0000)];
     const RESERVED: &'static [(u64, u64, &'static str)] = &[
         (0x0800_0000, 0x1_0000, "the interrupt controller"),
         (0x080a_0000, 0xf6_0000, "the interrupt controller"),

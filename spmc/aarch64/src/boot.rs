@@ -2,19 +2,21 @@
 #![expect(unsafe_code, reason = "sets the vectors, and takes what the entry code hands over")]
 
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::{cell::UnsafeCell, fmt, sync::atomic::Ordering};
+use core::{cell::UnsafeCell, fmt, slice, sync::atomic::Ordering};
 
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig},
     machine::SmcRegisters,
-    manifest::system::Reserved,
+    manifest::{spmc::Mpidr, system::Reserved},
     spmc::Spmc,
 };
 use tantalum_stage2::IpaSize;
 
 use crate::{
-    Platform, console, el3,
+    Platform, console,
+    distributor::Controller,
+    el3,
     entry::{self, AFFINITY, Secondary, secondary_entry},
     features::Features,
     foreign::Window,
@@ -161,11 +163,32 @@ fn start<P: Platform>(
     let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
     drop(manifest);
 
+    core.controller = Some(interrupt_controller::<P>(&spmc, stage1)?);
     let processor = processors(Box::leak(Box::new(spmc)), core, stage1, foreign)?;
     processor.booting_since = Some(entered_at);
     heap::seal();
     register_secondary_entry();
     Ok(processor)
+}
+
+/// Finds the interrupt controller where the SPMC manifest, or the board, has it, and sets up the shared interrupts.
+fn interrupt_controller<P: Platform>(spmc: &Spmc, stage1: &mut Stage1) -> Result<&'static Controller, Failure> {
+    let known = P::GIC.map(|(base, bytes)| PageRange::from_bytes(PhysAddr::new(base), bytes));
+    let (distributor, redistributors) = match (&spmc.interrupt_controller, &known) {
+        (Some(described), _) => (described.distributors.first().copied(), &described.redistributors[..]),
+        (None, [Ok(distributor), Ok(redistributors)]) => (Some(*distributor), slice::from_ref(redistributors)),
+        _ => (None, &[][..]),
+    };
+    let distributor = distributor.ok_or(Failure::Translation)?;
+    for device in redistributors.iter().chain([&distributor]) {
+        stage1.map_device(*device).map_err(|_| Failure::Translation)?;
+    }
+    let controller = Box::leak(Box::new(Controller::find(distributor, redistributors, spmc.cpus())));
+    let boot = Mpidr::from_register(sysreg::mpidr_el1::read());
+    for interrupt in spmc.shared_interrupts() {
+        controller.initialise(boot, interrupt);
+    }
+    Ok(controller)
 }
 
 /// Pages that a PE takes at most: stack, state, and what the heap needs around it.
@@ -210,7 +233,7 @@ fn processors(
         return Err(Failure::TooManyPes(count));
     }
     let boot_affinity = sysreg::mpidr_el1::read() & AFFINITY;
-    let features = boot_core.features;
+    let (features, controller) = (boot_core.features, boot_core.controller);
     let mut boot_core = Some(boot_core);
     let mut boot = None;
     let mut secondaries = Vec::with_capacity(count);
@@ -223,7 +246,11 @@ fn processors(
                 core.index = index;
                 core
             }
-            None => new_core(index + 1, &features, foreign)?,
+            None => {
+                let mut core = new_core(index + 1, &features, foreign)?;
+                core.controller = controller;
+                core
+            }
         };
         let processor = Processor::leak(core, policy, spmc);
         secondaries.push(Secondary {

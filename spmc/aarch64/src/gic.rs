@@ -27,7 +27,7 @@ pub fn group0_pending() -> bool {
     sysreg::icc_hppir0_el1::read() & INTID < SPECIAL
 }
 
-/// Acknowledges a secure Group 1 interrupt, and ends it.
+/// Acknowledges a secure Group 1 interrupt, and drops its priority. It stays active.
 #[must_use]
 pub fn acknowledge() -> Option<u32> {
     let interrupt = sysreg::icc_iar1_el1::read() & INTID;
@@ -35,15 +35,33 @@ pub fn acknowledge() -> Option<u32> {
     if (SPECIAL..1024).contains(&interrupt) {
         return None;
     }
-    // SAFETY: ends the interrupt that was just acknowledged.
-    unsafe {
-        sysreg::icc_eoir1_el1::write(interrupt);
-        if sysreg::icc_ctlr_el1::read() & EOI_MODE != 0 {
-            sysreg::icc_dir_el1::write(interrupt);
-        }
-    }
+    // SAFETY: drops the priority of the interrupt that was just acknowledged.
+    unsafe { sysreg::icc_eoir1_el1::write(interrupt) };
     sysreg::isb();
     u32::try_from(interrupt).ok()
+}
+
+/// Deactivates an interrupt that is shared, or private to this PE.
+pub fn deactivate(interrupt: u32) {
+    // SAFETY: it may come again, which the policy is prepared for.
+    unsafe { sysreg::icc_dir_el1::write(u64::from(interrupt)) };
+    sysreg::isb();
+}
+
+/// Takes over the CPU interface, as EL3 has set it up: priority drop and deactivation apart, secure Group 1 enabled.
+#[must_use]
+pub fn take_over() -> Interface {
+    // SAFETY: no interrupt is active. The SPMC's own interrupts are masked.
+    unsafe {
+        sysreg::icc_ctlr_el1::write(sysreg::icc_ctlr_el1::read() | EOI_MODE);
+        sysreg::icc_igrpen1_el1::write(1);
+    }
+    sysreg::isb();
+    Interface {
+        group0: sysreg::icc_igrpen0_el1::read(),
+        group1: sysreg::icc_igrpen1_el1::read(),
+        control: sysreg::icc_ctlr_el1::read(),
+    }
 }
 
 /// The software generated interrupt `id` for the PE with the affinity `mpidr`, as `ICC_SGI1R_EL1` and its like want it.
@@ -79,22 +97,10 @@ pub struct Interface {
     control: u64,
 }
 
-impl Interface {
-    /// As EL3 has set it up.
-    #[must_use]
-    pub fn read() -> Self {
-        Self {
-            group0: sysreg::icc_igrpen0_el1::read(),
-            group1: sysreg::icc_igrpen1_el1::read(),
-            control: sysreg::icc_ctlr_el1::read(),
-        }
-    }
-}
-
-/// Puts the CPU interface back: groups enabled as they were, no interrupt active (the SPMC ends each before it goes on).
+/// Puts the CPU interface back: groups enabled as they were, no priority active (the SPMC drops each before it goes on).
 ///
 /// # Safety
-/// No interrupt that this PE has acknowledged may still be active.
+/// The priority of each interrupt that this PE has acknowledged must have been dropped.
 #[inline]
 pub unsafe fn restore(interface: &Interface) {
     // SAFETY: the values are those that the PE came up with.

@@ -16,6 +16,7 @@ pub mod boot;
 pub mod console;
 pub mod control;
 pub mod copy;
+pub mod distributor;
 pub mod el1;
 pub mod el3;
 pub mod enter;
@@ -44,6 +45,9 @@ pub trait Platform {
     const NAME: &'static str;
     /// Physical address of the PL011 UART that the SPMC prints to. Its page holds nothing else.
     const UART: usize;
+    /// The GICv3, where the SPMC manifest does not say: physical address and bytes of the distributor, and of the
+    /// redistributors.
+    const GIC: [(u64, u64); 2];
     /// Devices that no partition may be given: physical address, bytes, and whose they are.
     const RESERVED: &'static [(u64, u64, &'static str)];
 }

@@ -10,12 +10,12 @@ use core::{
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
-    machine::{Machine, MemoryFault, SmcRegisters, SystemRegister},
+    machine::{InterruptChange, Machine, MemoryFault, SmcRegisters, SystemRegister},
     manifest::spmc::Mpidr,
 };
 use tantalum_stage2::{TableAddr, TableMemory};
 
-use crate::{console, el3, gic, layout, pages, pe::Core, sysreg};
+use crate::{console, el3, entry::AFFINITY, gic, layout, pages, pe::Core, sysreg};
 
 /// Exception class of an SVC.
 const EC_SVC: u64 = 0x15;
@@ -148,6 +148,15 @@ impl Machine for Core {
 
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32> {
         gic::acknowledge()
+    }
+
+    fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange) {
+        let own = sysreg::mpidr_el1::read() & AFFINITY == cpu.as_u64();
+        if own && change == InterruptChange::Deactivate {
+            gic::deactivate(id);
+        } else if let Some(controller) = self.controller {
+            controller.change(cpu, id, change);
+        }
     }
 
     fn kick(&mut self, cpu: Mpidr) {

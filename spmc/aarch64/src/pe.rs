@@ -11,7 +11,9 @@ use tantalum_core::{
 use tantalum_stage2::IpaSize;
 
 use crate::{
-    control, el1,
+    control,
+    distributor::Controller,
+    el1,
     enter::{Reason, enter},
     features::Features,
     foreign::Window,
@@ -71,6 +73,8 @@ pub struct Core {
     ipa_size: IpaSize,
     /// The interrupt controller's CPU interface as EL3 has set it up.
     interface: gic::Interface,
+    /// The interrupt controller, once it is found.
+    pub controller: Option<&'static Controller>,
     /// The normal world's registers are in `normal_world`.
     displaced: bool,
     /// Descriptors were written that no barrier has followed yet.
@@ -183,6 +187,7 @@ impl Core {
             hcr_base: control::hcr(features),
             ipa_size: IpaSize::Bits39,
             interface: gic::Interface::default(),
+            controller: None,
             displaced: false,
             tables_written: false,
             normal_world: NormalWorld::default(),
@@ -193,7 +198,7 @@ impl Core {
     pub fn take_over(&mut self, ipa_size: IpaSize) {
         control::initialise(&self.features, ipa_size);
         self.ipa_size = ipa_size;
-        self.interface = gic::Interface::read();
+        self.interface = gic::take_over();
         self.live = 0;
         self.displaced = false;
         self.simd.reset();

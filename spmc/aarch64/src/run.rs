@@ -2,9 +2,12 @@
 
 use alloc::boxed::Box;
 
-use tantalum_core::spmc::{Action, Event, Pe, Spmc};
+use tantalum_core::{
+    manifest::spmc::Mpidr,
+    spmc::{Action, Event, Pe, Spmc},
+};
 
-use crate::{boot, el3, pe::Core};
+use crate::{boot, el3, pe::Core, sysreg};
 
 /// A PE with what the policy keeps for it.
 #[derive(Debug)]
@@ -37,6 +40,13 @@ impl Processor {
     /// When the policy asks to run a context and has none: a bug.
     pub fn run(&mut self) -> ! {
         self.core.take_over(self.spmc.ipa_size());
+        if let Some(controller) = self.core.controller {
+            let cpu = Mpidr::from_register(sysreg::mpidr_el1::read());
+            controller.initialise_own(cpu);
+            for interrupt in self.spmc.private_interrupts(self.policy.index()) {
+                controller.initialise(cpu, interrupt);
+            }
+        }
         let mut event = Event::Online;
         loop {
             event = match self.spmc.handle(&mut self.policy, &mut self.core, event) {

@@ -1,4 +1,4 @@
-//! The SPMC's own translation: its memory, the UART, nothing else.
+//! The SPMC's own translation: its memory, the UART, the interrupt controller, nothing else.
 //!
 //! | what | where | how |
 //! | --- | --- | --- |
@@ -6,7 +6,7 @@
 //! | constants | identity | read |
 //! | data, heap, pool, stack of the boot PE | identity | read, write |
 //! | page below the boot PE's stack | | unmapped |
-//! | UART | identity | device |
+//! | UART, interrupt controller | identity | device |
 //! | stacks of the other PEs | [`layout::STACKS`] | read, write; unmapped pages between |
 //! | foreign memory | [`layout::FOREIGN`] | unmapped, but for the duration of one access ([`crate::foreign`]) |
 //!
@@ -24,6 +24,8 @@ use aarch64_paging::{
     descriptor::{El23Attributes, PhysicalAddress},
     paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Translation},
 };
+
+use tantalum_core::addr::PageRange;
 
 use crate::{
     copy,
@@ -154,6 +156,15 @@ impl Stage1 {
         sysreg::dsb_ishst();
         sysreg::isb();
         Ok(())
+    }
+
+    /// Maps the registers of a device, at their own addresses.
+    ///
+    /// # Errors
+    /// When they can't be.
+    pub fn map_device(&mut self, device: PageRange) -> Result<(), MapError> {
+        let start = layout::address(device.base().as_u64());
+        self.map(start..start + layout::address(device.bytes()), start, DEVICE)
     }
 
     /// Says what [`crate::entry`] has to write to turn the MMU on.

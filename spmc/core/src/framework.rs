@@ -100,6 +100,7 @@ impl Spmc {
             vcpu,
             ctx,
             model,
+            preempts: false,
             faults: FaultHistory::default(),
         })
     }
@@ -184,6 +185,7 @@ impl Spmc {
         }
         let status = if fits { low(x3) } else { PSCI_DENIED };
         machine.park(&mut running.ctx);
+        self.rests(&mut pe.attention, machine, pe.index, &running);
         put_back(running.slot, State::Waiting(running.ctx));
         if for_spmc {
             if status != PSCI_SUCCESS {

@@ -72,7 +72,9 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
         })?;
         let called = outermost.is_some_and(|outermost| !core::ptr::eq(outermost, running));
         ensure(
-            !called || matches!(running.model, Model::DirectRequest { .. }) || depth == 0 && afresh(running),
+            !called
+                || matches!(running.model, Model::DirectRequest { .. } | Model::SecureInterrupt)
+                || depth == 0 && afresh(running),
             || {
                 format!(
                     "{index:?}: {:?} was called to {:?}",
@@ -117,6 +119,11 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
                 callee.partition.name, !expected
             )
         })?;
+        let as_due = callee.model == Model::SecureInterrupt;
+        ensure(
+            callee.preempts == as_due || callee.preempts && callee.model == Model::Init,
+            || format!("{index:?}: {:?} runs on top of another, or not", callee.partition.name),
+        )?;
         let Model::DirectRequest { requester, .. } = callee.model else {
             continue;
         };
@@ -242,7 +249,7 @@ fn check_slot(partition: &Partition, vcpu: usize, slot: &Slot, pes: &[Pe<'_>]) -
             kept(ctx)?;
             started()?;
             let consistent = match *model {
-                Model::Init => false,
+                Model::Init | Model::SecureInterrupt => false,
                 Model::Run => *resumer == Target::NORMAL_WORLD,
                 // EL3's logical partitions wait for nothing but a response.
                 Model::DirectRequest { requester, .. } if requester.is_secure() => {

@@ -8,7 +8,7 @@ use crate::{
     partition::{Health, Multiplicity, Partition},
     report::{self, Cause},
     s_el0::{PSTATE_EL0_MASKED, back_to_el0},
-    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply, success},
+    spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply, success},
     vcpu::{Model, Slot, State, put_back},
 };
 
@@ -24,9 +24,10 @@ impl Spmc {
         pe.chain.clear();
         pe.relay = None;
         pe.late = false;
-        pe.schedule_receiver = false;
+        pe.attention = Attention::DUE;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
+        self.enable_private(machine, pe.index);
         self.boot_next(pe, machine)
     }
 
@@ -34,7 +35,7 @@ impl Spmc {
     pub(crate) fn boot_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let first = pe.booting.unwrap_or(self.partitions.len());
         for (index, partition) in self.partitions.iter().enumerate().skip(first) {
-            if let Some(running) = self.start(pe.index, partition) {
+            if let Some(running) = self.start(machine, pe.index, partition) {
                 pe.booting = Some(index.saturating_add(1));
                 pe.running = Some(running);
                 return Action::Run;
@@ -48,7 +49,7 @@ impl Spmc {
     }
 
     /// The context of `partition` to initialise on `pe`, if there is one.
-    fn start<'s>(&'s self, pe: PeIndex, partition: &'s Partition) -> Option<Running<'s>> {
+    fn start<'s, M: Machine>(&'s self, machine: &mut M, pe: PeIndex, partition: &'s Partition) -> Option<Running<'s>> {
         let first = !self.is_booted();
         let startable = match partition.health() {
             Health::Starting => first,
@@ -71,12 +72,14 @@ impl Spmc {
             }
         };
         reset(&mut ctx, partition, vcpu, first);
+        self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
         Some(Running {
             partition,
             slot,
             vcpu,
             ctx,
             model: Model::Init,
+            preempts: false,
             faults: crate::fault::FaultHistory::default(),
         })
     }
@@ -107,6 +110,7 @@ impl Spmc {
                 crate::console::flush(running, machine);
                 self.forget_mailbox(machine, running.partition);
                 crate::notifying::forget(self, running.partition);
+                self.stop_interrupts(machine, pe.index, running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
             }
         }
@@ -116,20 +120,27 @@ impl Spmc {
     /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.
     pub(crate) fn leave_stopped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         while let Some(running) = pe.running.take() {
-            let partition = running.partition;
+            let (partition, preempts) = (running.partition, running.preempts);
             retire(machine, running);
-            if let Some(afresh) = self.bury(pe, machine, partition) {
+            if let Some(mut afresh) = self.bury(pe, machine, partition) {
+                afresh.preempts = preempts;
                 pe.running = Some(afresh);
                 return Action::Run;
             }
             let Some(mut caller) = pe.chain.pop() else {
-                return self.chain_is_gone(pe, machine);
+                return if preempts {
+                    Action::NormalWorld
+                } else {
+                    self.chain_is_gone(pe, machine)
+                };
             };
-            abi::put_error(&mut caller.ctx.x, why_gone(pe));
+            if !preempts {
+                abi::put_error(&mut caller.ctx.x, why_gone(pe));
+            }
             let goes_on = !caller.partition.is_stopped();
             pe.running = Some(caller);
             if goes_on {
-                return Action::Run;
+                return run(pe);
             }
         }
         refuse(pe, FfaError::Aborted)
@@ -159,7 +170,7 @@ impl Spmc {
         let receiver = abi::Route::decode(asked).destination;
         let full = pe.chain.len() == pe.chain.capacity();
         let Some(running) = self
-            .late_start(pe, receiver)
+            .late_start(pe, machine, receiver)
             .filter(|_| !full && error == FfaError::Busy)
         else {
             return if pe.running.is_some() {
@@ -276,9 +287,6 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
         ctx.pstate = PSTATE_EL0_MASKED;
     }
     ctx.mask_ns_interrupts = true;
-    if let Some(slot) = partition.slot(vcpu) {
-        partition.reset_interrupts(&slot.interrupts);
-    }
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());
     }

@@ -146,6 +146,7 @@ impl Spmc {
             vcpu,
             ctx,
             model,
+            preempts: false,
             faults: FaultHistory::default(),
         })
     }
@@ -161,6 +162,7 @@ impl Spmc {
             Err(_) => return self.framework_response(pe, machine, form),
         };
         machine.park(&mut responder.ctx);
+        self.rests(&mut pe.attention, machine, pe.index, responder);
         let Some(mut caller) = pe.chain.pop() else {
             return self.response_to_normal_world(pe, route, form);
         };

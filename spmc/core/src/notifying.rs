@@ -11,7 +11,7 @@ use crate::{
     machine::Machine,
     notification::{Notifications, Pending, Untold},
     partition::Partition,
-    spmc::{Pe, Spmc, success},
+    spmc::{Attention, Pe, Spmc, success},
 };
 
 /// FFA_NOTIFICATION_BIND, flag 0: a notification for each vCPU. FFA_NOTIFICATION_SET, flag 0, likewise.
@@ -336,6 +336,7 @@ impl Spmc {
         for vm in &mut self.vms.lock().vms {
             lists.add(vm.id, &mut vm.notifications);
         }
+        self.each_to_schedule(&mut |target| lists.list(target.endpoint, &[target.vcpu.as_u16()]));
         lists.encode(wide)
     }
 }
@@ -353,7 +354,7 @@ fn vm_id(w1: u64) -> Result<EndpointId, FfaError> {
 /// Asks the normal world to run a receiver: now, or when this PE next goes there.
 pub(crate) fn schedule_receiver<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, delayed: bool) {
     if delayed {
-        pe.schedule_receiver = true;
+        pe.attention.insert(Attention::SCHEDULE_RECEIVER);
     } else {
         machine.raise_schedule_receiver();
     }

@@ -15,7 +15,9 @@ use crate::{
     interrupt::Signal,
     machine::Machine,
     mailbox::{Buffers, Mailbox},
-    manifest::partition::{Access as Granted, Interrupt, MessagingMethod, NsInterruptsAction, Service},
+    manifest::partition::{
+        Access as Granted, Interrupt, MessagingMethod, NsInterruptsAction, OtherSInterruptsAction, Service, SriPolicy,
+    },
     notification::Notifications,
     notifying::for_partition,
     restart::Restart,
@@ -97,6 +99,10 @@ pub struct Partition {
     pub managed_exit: Signal,
     /// The interrupts of its devices.
     pub devices: Box<[Interrupt]>,
+    /// What an interrupt of another partition does while it runs.
+    pub other_s_interrupts: OtherSInterruptsAction,
+    /// When the scheduler of the normal world is told of its interrupts, instead of the SPMC running it.
+    pub sri_policy: SriPolicy,
     /// Its notifications, if its manifest asks for them.
     pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
@@ -225,6 +231,8 @@ pub struct Config {
     pub ns_interrupts: NsInterruptsAction,
     pub managed_exit: Signal,
     pub devices: Vec<Interrupt>,
+    pub other_s_interrupts: OtherSInterruptsAction,
+    pub sri_policy: SriPolicy,
     pub notifications: bool,
     pub vm_availability: crate::manifest::partition::VmAvailability,
     pub power: crate::manifest::partition::PowerManagement,
@@ -262,6 +270,8 @@ impl Partition {
             ns_interrupts: config.ns_interrupts,
             managed_exit: config.managed_exit,
             devices: config.devices.into_boxed_slice(),
+            other_s_interrupts: config.other_s_interrupts,
+            sri_policy: config.sri_policy,
             notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
             power: config.power,

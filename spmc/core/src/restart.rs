@@ -121,7 +121,7 @@ impl Spmc {
             line.lock().clear();
         }
         partition.start_afresh(restart.version);
-        let running = take_off(pe.index, partition, true);
+        let running = self.take_off(machine, pe.index, partition, true);
         if restart.reports.load(Ordering::Relaxed) <= MAX_REPORTS {
             machine.print(format_args!(
                 "spmc: partition \"{}\" ({}) is started afresh\n",
@@ -133,14 +133,52 @@ impl Spmc {
 
     /// The context of a partition that was started afresh on another PE, to be started on this one.
     #[cold]
-    pub(crate) fn late_start<'s>(&'s self, pe: &Pe<'s>, id: EndpointId) -> Option<Running<'s>> {
+    pub(crate) fn late_start<'s, M: Machine>(
+        &'s self,
+        pe: &Pe<'s>,
+        machine: &mut M,
+        id: EndpointId,
+    ) -> Option<Running<'s>> {
         let partition = self
             .find(id)
             .filter(|partition| partition.restart.is_some() && pe.booting.is_none())?;
         if partition.health() != Health::Ready {
             return None;
         }
-        take_off(pe.index, partition, false)
+        self.take_off(machine, pe.index, partition, false)
+    }
+
+    /// Takes the context of this PE, which is off, to start it.
+    fn take_off<'s, M: Machine>(
+        &'s self,
+        machine: &mut M,
+        pe: PeIndex,
+        partition: &'s Partition,
+        first: bool,
+    ) -> Option<Running<'s>> {
+        let vcpu = partition.vcpu_on(pe);
+        let slot = partition.slot(vcpu)?;
+        let mut ctx = {
+            let mut state = slot.lock();
+            match core::mem::replace(&mut *state, State::OnPe(pe)) {
+                State::Off(ctx) => ctx,
+                other => {
+                    *state = other;
+                    return None;
+                }
+            }
+        };
+        reset(&mut ctx, partition, vcpu, first);
+        self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
+        Some(Running {
+            partition,
+            slot,
+            vcpu,
+            ctx,
+            model: Model::Init,
+            preempts: false,
+            faults: FaultHistory::default(),
+        })
     }
 
     /// What others do for a partition that is gone, the normal world may bring to its end.
@@ -167,31 +205,6 @@ fn withdraw(partition: &Partition) -> bool {
         };
         *state = off;
         !matches!(*state, State::OnPe(_))
-    })
-}
-
-/// Takes the context of this PE, which is off, to start it.
-fn take_off(pe: PeIndex, partition: &Partition, first: bool) -> Option<Running<'_>> {
-    let vcpu = partition.vcpu_on(pe);
-    let slot = partition.slot(vcpu)?;
-    let mut ctx = {
-        let mut state = slot.lock();
-        match core::mem::replace(&mut *state, State::OnPe(pe)) {
-            State::Off(ctx) => ctx,
-            other => {
-                *state = other;
-                return None;
-            }
-        }
-    };
-    reset(&mut ctx, partition, vcpu, first);
-    Some(Running {
-        partition,
-        slot,
-        vcpu,
-        ctx,
-        model: Model::Init,
-        faults: FaultHistory::default(),
     })
 }
 

@@ -21,13 +21,14 @@ pub(crate) fn masks_interrupts(partition: &Partition, model: Model, caller_masks
     caller_masks || partition.ns_interrupts == NsInterruptsAction::Queued || is_for_firmware(model)
 }
 
-/// Whether firmware waits for the response, and for nothing else: a logical partition of EL3, or the SPMC with a power
-/// message.
+/// Whether firmware waits for the context to end, and for nothing else: a logical partition of EL3, or the SPMC with a power
+/// message or a secure interrupt (EL3 takes FFA_NORMAL_WORLD_RESUME only).
 #[inline]
 fn is_for_firmware(model: Model) -> bool {
     match model {
         Model::DirectRequest { requester, .. } => requester.is_el3_logical(),
         Model::Framework(message) => message == Framework::Power,
+        Model::SecureInterrupt => true,
         Model::Init | Model::Run => false,
     }
 }
@@ -35,21 +36,21 @@ fn is_for_firmware(model: Model) -> bool {
 impl Spmc {
     /// FFA_RUN from the normal world: gives cycles to a context that waits, or resumes one that was preempted or yielded
     /// while it worked for the normal world.
-    pub(crate) fn run_from_normal_world<'s>(&'s self, pe: &mut Pe<'s>) -> Action {
+    pub(crate) fn run_from_normal_world<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let [_, w1, ..] = pe.normal_world;
         match self.resume(pe, Target::decode(w1), Target::NORMAL_WORLD, false) {
             Ok(()) => Action::Run,
             // A context that is off may have to be started first.
-            Err(FfaError::Denied) => self.refused_run(pe),
+            Err(FfaError::Denied) => self.refused_run(pe, machine),
             Err(error) => refuse(pe, error),
         }
     }
 
     #[cold]
-    fn refused_run<'s>(&'s self, pe: &mut Pe<'s>) -> Action {
+    fn refused_run<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         let [_, w1, ..] = pe.normal_world;
         let Target { endpoint, .. } = Target::decode(w1);
-        match self.late_start(pe, endpoint) {
+        match self.late_start(pe, machine, endpoint) {
             Some(running) => {
                 pe.running = Some(running);
                 pe.late = true;
@@ -140,6 +141,7 @@ impl Spmc {
             vcpu: target.vcpu,
             ctx,
             model,
+            preempts: false,
             faults: crate::fault::FaultHistory::default(),
         });
         Ok(())
@@ -186,7 +188,11 @@ impl Spmc {
         if was_init {
             running.partition.set_ready();
         }
+        self.rests(&mut pe.attention, machine, pe.index, &running);
         put_back(running.slot, State::Waiting(running.ctx));
+        if running.preempts {
+            return self.go_back(pe, machine);
+        }
         if was_init {
             return self.unwind(pe, machine);
         }

@@ -12,10 +12,14 @@ use crate::{
     discovery::Instance,
     framework::Relay,
     id::{EndpointId, PeIndex, VcpuIndex},
+    interrupt::{
+        paravirtual,
+        physical::{Source, sources},
+    },
     logical::Logical,
     machine::{Machine, SmcRegisters},
     mailbox::{Mailbox, VmMailboxes},
-    manifest::spmc::{MemoryRange, Mpidr},
+    manifest::spmc::{InterruptController, MemoryRange, Mpidr},
     memory::MemoryManager,
     notifying::{VmRegistry, Vms},
     partition::{Partition, decode_version, lock_version, negotiate},
@@ -84,6 +88,8 @@ pub struct Running<'s> {
     pub ctx: Box<Context>,
     /// What it is doing.
     pub model: Model,
+    /// It runs on top of whatever had the PE, which did not call it, and goes on as it was.
+    pub preempts: bool,
     /// Faults that were delivered to it since it was last given the PE.
     pub faults: crate::fault::FaultHistory,
 }
@@ -116,8 +122,19 @@ pub struct Pe<'s> {
     pub(crate) relay: Option<Relay>,
     /// The context that starts was asked for, and not called: whoever asked is to ask again.
     pub(crate) late: bool,
-    /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
-    pub(crate) schedule_receiver: bool,
+    /// What it has to look after at the end of a step.
+    pub(crate) attention: Attention,
+}
+
+bitflags::bitflags! {
+    /// What a PE has to look after, when it can.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Attention: u8 {
+        /// A context of this PE may wait with an interrupt.
+        const DUE = 1 << 0;
+        /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
+        const SCHEDULE_RECEIVER = 1 << 1;
+    }
 }
 
 impl Pe<'_> {
@@ -140,11 +157,15 @@ pub struct Spmc {
     pub(crate) partitions: Box<[Partition]>,
     /// Index into `partitions` by endpoint id less 0x8000.
     by_id: Box<[Option<u16>]>,
+    /// The interrupts of their devices, by ascending number.
+    pub(crate) sources: Box<[Source]>,
     /// EL3's logical partitions, in ascending order of ids.
     pub(crate) logical: Box<[Logical]>,
     pub(crate) memory: PageRange,
     pub(crate) declared: Box<[MemoryRange]>,
     ipa_size: IpaSize,
+    /// The interrupt controller, if the SPMC manifest describes it.
+    pub interrupt_controller: Option<InterruptController>,
     pub(crate) normal_world_mailbox: Mailbox,
     pub(crate) vm_mailboxes: VmMailboxes,
     pub(crate) vms: Vms,
@@ -181,12 +202,14 @@ impl Spmc {
         }
         Self {
             cpus: cpus.into_boxed_slice(),
+            sources: sources(&partitions).into_boxed_slice(),
             partitions: partitions.into_boxed_slice(),
             by_id,
             logical: Box::default(),
             memory,
             declared: declared.into_boxed_slice(),
             ipa_size,
+            interrupt_controller: None,
             normal_world_mailbox: Mailbox::new(None),
             vm_mailboxes: VmMailboxes::default(),
             vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
@@ -200,6 +223,13 @@ impl Spmc {
     #[must_use]
     pub fn with_logical_partitions(mut self, logical: Vec<Logical>) -> Self {
         self.logical = logical.into_boxed_slice();
+        self
+    }
+
+    /// The same, with the interrupt controller that the SPMC manifest describes.
+    #[must_use]
+    pub fn with_interrupt_controller(mut self, controller: Option<InterruptController>) -> Self {
+        self.interrupt_controller = controller;
         self
     }
 
@@ -241,7 +271,7 @@ impl Spmc {
             booting: None,
             relay: None,
             late: false,
-            schedule_receiver: false,
+            attention: Attention::empty(),
         })
     }
 
@@ -253,11 +283,11 @@ impl Spmc {
             Event::NormalWorld => self.normal_world_call(pe, machine),
             Event::Online => self.online(pe, machine),
         };
-        if pe.schedule_receiver && action == Action::NormalWorld {
-            pe.schedule_receiver = false;
-            machine.raise_schedule_receiver();
+        if pe.attention.is_empty() {
+            action
+        } else {
+            self.attend(pe, machine, action)
         }
-        action
     }
 
     /// The partition with an id.
@@ -284,11 +314,9 @@ impl Spmc {
             .filter_map(|index| self.partitions.get(usize::from(*index)))
     }
 
-    /// Makes another PE come to the SPMC.
-    pub(crate) fn kick<M: Machine>(&self, machine: &mut M, pe: PeIndex) {
-        if let Some(cpu) = self.cpus.get(pe.index()) {
-            machine.kick(*cpu);
-        }
+    /// The affinity of a PE.
+    pub(crate) fn cpu(&self, pe: PeIndex) -> Mpidr {
+        self.cpus.get(pe.index()).copied().unwrap_or(Mpidr::from_register(0))
     }
 
     /// The FF-A version that the normal world has negotiated; the SPMC's own until it has.
@@ -334,8 +362,8 @@ impl Spmc {
         let caller = Instance::NormalWorld;
         let asked = first_8(&pe.normal_world);
         let result = match function {
-            FuncId::Run32 => return self.run_from_normal_world(pe),
-            FuncId::Interrupt32 => return secure_interrupt_in_normal_world(pe, machine),
+            FuncId::Run32 => return self.run_from_normal_world(pe, machine),
+            FuncId::Interrupt32 => return self.secure_interrupt_in_normal_world(pe, machine),
             FuncId::PartitionInfoGetRegs => match self.partition_info_get_regs(caller, &asked) {
                 Ok(registers) => {
                     pe.normal_world = registers;
@@ -420,6 +448,7 @@ impl Spmc {
             Function::Ffa(function) => self.other_partition_call(pe, machine, function),
             Function::Abort => self.stop_running(pe, machine, &crate::report::Cause::Abort),
             Function::UnknownFfa => answer(pe, Err(FfaError::NotSupported)),
+            Function::Other(id) if paravirtual::is_paravirtual(id) => self.paravirtual_call(pe, machine, id),
             Function::Other(id) => crate::trap::other_call(pe, machine, id),
         }
     }
@@ -506,14 +535,6 @@ pub(crate) fn answer(pe: &mut Pe<'_>, result: Result<[u64; 8], FfaError>) -> Act
         }
     }
     Action::Run
-}
-
-/// FFA_INTERRUPT from the SPMD: a secure interrupt came while the normal world ran. It must be answered with
-/// FFA_NORMAL_WORLD_RESUME and nothing else.
-fn secure_interrupt_in_normal_world<M: Machine>(pe: &mut Pe<'_>, machine: &mut M) -> Action {
-    // No partition owns a secure interrupt yet: end what is there, so that it does not come back at once.
-    machine.acknowledge_secure_interrupt();
-    reply(pe, Ok([abi::FFA_NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]))
 }
 
 // All PEs share the SPMC; what a PE holds is its alone, and a register file has one owner.

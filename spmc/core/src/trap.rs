@@ -4,7 +4,6 @@ use crate::{
     abi::{self, FfaError},
     fault::{Exception, Undeliverable},
     id_registers,
-    interrupt::paravirtual,
     machine::{Machine, SystemRegister},
     report::{self, Cause, Trap},
     spmc::{Action, Exit, Pe, Spmc, refuse},
@@ -32,14 +31,7 @@ impl Spmc {
                 syndrome => self.trapped(pe, machine, syndrome, far, hpfar),
             },
             Exit::Fiq => self.fiq(pe, machine),
-            Exit::Irq => {
-                // No partition owns a secure interrupt yet: end it. A spurious one is harmless.
-                machine.acknowledge_secure_interrupt();
-                if let Some(running) = pe.running.as_mut() {
-                    running.assert_interrupts();
-                }
-                self.go_on(pe, machine)
-            }
+            Exit::Irq => self.secure_interrupt(pe, machine),
             Exit::SError { esr } => self.stop_running(pe, machine, &Cause::SystemError { esr }),
         }
     }
@@ -169,9 +161,6 @@ fn skip_instruction(pe: &mut Pe<'_>) {
 /// An SMC or HVC that is not FF-A's: passed on to EL3 when the partition's manifest lets it, else unknown; but for the
 /// version of the calling convention itself, which FF-A 1.2 relies on.
 pub(crate) fn other_call<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, id: u32) -> Action {
-    if paravirtual::is_paravirtual(id) {
-        return paravirtual::call(pe, id);
-    }
     let Some(running) = pe.running.as_mut() else {
         return refuse(pe, FfaError::Aborted);
     };

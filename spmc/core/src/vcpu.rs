@@ -24,6 +24,8 @@ pub enum Model {
         /// Which call it was.
         form: Form,
     },
+    /// SEC_INTERRUPT: run by the SPMC for a secure interrupt while it waited, ends with FFA_MSG_WAIT.
+    SecureInterrupt,
     /// A framework message, ends with the response to it.
     Framework(Framework),
 }

@@ -15,8 +15,7 @@ use crate::{
         Report, Severity, SpmcManifest,
         package::ByteRange,
         partition::{
-            AbortAction, Access, ExceptionLevel, Interrupt, NsInterruptsAction, OtherSInterruptsAction,
-            PartitionManifest, PowerManagement,
+            AbortAction, Access, ExceptionLevel, Interrupt, NsInterruptsAction, PartitionManifest, PowerManagement,
         },
         system,
     },
@@ -135,6 +134,8 @@ impl Builder<'_> {
                 Signal::Fiq
             },
             devices,
+            other_s_interrupts: manifest.other_s_interrupts_action,
+            sri_policy: manifest.sri_policy,
             notifications: manifest.notification_support,
             vm_availability: manifest.vm_availability,
             power: manifest.power_management,
@@ -469,12 +470,6 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
         "managed exit (1) is not supported yet: the partition is preempted as with 2 (signaled)",
     );
     warn(
-        manifest.other_s_interrupts_action == OtherSInterruptsAction::Queued,
-        "/",
-        "other-s-interrupts-action",
-        NOT_YET,
-    );
-    warn(
         manifest.power_management != PowerManagement::empty() && migratable,
         "/",
         "power-management-messages",
@@ -505,10 +500,8 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
 }
 
 fn warn_of_regions(manifest: &PartitionManifest, warn: &mut impl FnMut(bool, &str, &str, &str)) {
-    const NOT_YET: &str = "is not supported yet and has no effect";
     for region in &manifest.device_regions {
         let node = format!("/device-regions/{}", region.name);
-        warn(!region.interrupts.is_empty(), &node, "interrupts", NOT_YET);
         warn(
             region.dma.is_some(),
             &node,

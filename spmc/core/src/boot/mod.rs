@@ -117,7 +117,9 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
         let buffers = partition.mailbox.lock().take();
         spmc.take_buffers(machine, partition, buffers);
     }
-    Ok(spmc.with_logical_partitions(logical))
+    Ok(spmc
+        .with_logical_partitions(logical)
+        .with_interrupt_controller(manifest.interrupt_controller))
 }
 
 /// Memory management, with as much of everything as the SPMC's memory allows.

@@ -8,6 +8,7 @@
 //! [`VirtualInterrupts`] knows nothing of calls and PEs: [`paravirtual`] has the calls, [`Spmc::pend`] finds the context.
 
 pub(crate) mod paravirtual;
+pub(crate) mod physical;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -45,6 +46,12 @@ impl Line {
         u8::try_from(number).ok().filter(|number| *number < 64).map(Self)
     }
 
+    /// The lowest line of a bitmap.
+    #[must_use]
+    pub fn lowest(lines: u64) -> Option<Self> {
+        Self::new(usize::try_from(lines.trailing_zeros()).ok()?)
+    }
+
     /// Its number.
     #[must_use]
     pub const fn number(self) -> usize {
@@ -76,9 +83,16 @@ pub enum Signal {
 #[derive(Debug, Default)]
 pub struct VirtualInterrupts {
     pending: AtomicU64,
+    /// Device interrupts with a level that the context has taken and not deactivated.
+    active: AtomicU64,
     enabled: AtomicU64,
     fiq: AtomicU64,
+    /// Pending lines that the context was run for, or that the scheduler was told of: not again for them.
+    told: AtomicU64,
 }
+
+/// Lines that are no reason to run a context that waits.
+const UNSCHEDULED: u64 = Line::MANAGED_EXIT.bit() | Line::NOTIFICATION.bit();
 
 impl VirtualInterrupts {
     /// The context starts: enables the lines `enabled`, those in `fiq` as virtual FIQs. Only what devices have raised is
@@ -87,6 +101,13 @@ impl VirtualInterrupts {
         self.pending.fetch_and(u64::MAX << SOFTWARE_LINES, Relaxed);
         self.enabled.store(enabled, Relaxed);
         self.fiq.store(fiq, Relaxed);
+        self.told.store(0, Relaxed);
+    }
+
+    /// Forgets what devices have raised, and what of it was taken.
+    pub(crate) fn forget_devices(&self) {
+        self.pending.fetch_and((1 << SOFTWARE_LINES) - 1, Relaxed);
+        self.active.store(0, Relaxed);
     }
 
     /// Makes a line pending, whether it is enabled or not.
@@ -114,9 +135,44 @@ impl VirtualInterrupts {
 
     /// Takes the pending and enabled line with the lowest number.
     pub fn take(&self) -> Option<Line> {
-        let line = Line::new(usize::try_from(self.deliverable().trailing_zeros()).ok()?)?;
+        let line = Line::lowest(self.deliverable())?;
+        // In this order: raised again in between, it is pending, and was not told of.
+        self.told.fetch_and(!line.bit(), Relaxed);
         self.withdraw(line);
         Some(line)
+    }
+
+    /// A line was taken and is to be deactivated.
+    pub(crate) fn activate(&self, line: Line) {
+        self.active.fetch_or(line.bit(), Relaxed);
+    }
+
+    /// Deactivates a line. `false` when it was not active.
+    pub(crate) fn deactivate(&self, line: Line) -> bool {
+        self.active.fetch_and(!line.bit(), Relaxed) & line.bit() != 0
+    }
+
+    /// Deactivates all lines and says which were active.
+    pub(crate) fn take_active(&self) -> u64 {
+        self.active.swap(0, Relaxed)
+    }
+
+    /// Nothing is pending, and nothing active.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pending.load(Relaxed) | self.active.load(Relaxed) == 0
+    }
+
+    /// The lines that a context that waits is to be run for.
+    #[must_use]
+    pub fn wanting(&self) -> u64 {
+        self.deliverable() & !self.told.load(Relaxed) & !UNSCHEDULED
+    }
+
+    /// The context is run for these lines, or the scheduler told of them.
+    pub(crate) fn tell(&self, lines: u64) {
+        self.told.fetch_or(lines, Relaxed);
     }
 
     /// Whether a line is pending.
@@ -174,7 +230,11 @@ impl Partition {
     /// The interrupts of a context that starts.
     pub(crate) fn reset_interrupts(&self, interrupts: &VirtualInterrupts) {
         let managed_exit = (self.ns_interrupts == NsInterruptsAction::ManagedExit).then_some(self.managed_exit);
-        let (enabled, fiq) = paravirtual::at_start(managed_exit, self.notifications.is_some());
+        let (mut enabled, fiq) = paravirtual::at_start(managed_exit, self.notifications.is_some());
+        if self.el1.is_some() {
+            // At S-EL0: the SPMC tells of them with FFA_INTERRUPT. Interrupts stay masked in its PSTATE.
+            enabled = u64::MAX << SOFTWARE_LINES;
+        }
         interrupts.reset(enabled, fiq);
     }
 
@@ -203,14 +263,22 @@ impl Spmc {
         };
         slot.interrupts.pend(line);
         let on = match &*slot.lock() {
-            State::OnPe(on) => *on,
+            State::OnPe(on) => Some(*on),
+            State::Waiting(_) => None,
             // It finds the line pending when it is next taken to run.
             _ => return,
         };
-        if on != pe.index {
-            self.kick(machine, on);
-        } else if let Some(running) = pe.running.as_mut() {
-            running.assert_interrupts();
+        match on {
+            Some(on) if on != pe.index => machine.kick(self.cpu(on)),
+            Some(_) => {
+                if let Some(running) = pe.running.as_mut() {
+                    running.assert_interrupts();
+                }
+            }
+            None if slot.interrupts.wanting() & line.bit() != 0 => {
+                self.raised_while_waiting(pe, machine, partition, vcpu);
+            }
+            None => {}
         }
     }
 }

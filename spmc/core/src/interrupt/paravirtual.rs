@@ -3,8 +3,11 @@
 
 use crate::{
     abi::low,
-    interrupt::{Line, Signal},
-    spmc::{Action, Pe, Running},
+    addr::World,
+    id::PeIndex,
+    interrupt::{Line, Signal, VirtualInterrupts},
+    machine::{InterruptChange, Machine},
+    spmc::{Action, Pe, Running, Spmc},
 };
 
 /// First of the range of functions.
@@ -17,6 +20,15 @@ const ENABLE: u32 = 0xff03;
 const GET: u32 = 0xff04;
 /// x1 the interrupt that was handled, x2 the same.
 const DEACTIVATE: u32 = 0xff08;
+/// x1 interrupt, x2 what of it, x3 how it is to be.
+const RECONFIGURE: u32 = 0xff09;
+
+/// What [`RECONFIGURE`] changes: the PE that it is routed to, by its linear index.
+const TARGET: u32 = 0;
+/// The world that it belongs to.
+const SECURITY: u32 = 1;
+/// Whether it comes at all.
+const STATUS: u32 = 2;
 
 /// Done.
 const DONE: u64 = 0;
@@ -30,39 +42,73 @@ pub(crate) const fn is_paravirtual(function: u32) -> bool {
     matches!(function, FIRST..=LAST)
 }
 
-/// A call of the running context.
-#[cold]
-pub(crate) fn call(pe: &mut Pe<'_>, function: u32) -> Action {
-    if let Some(running) = pe.running.as_mut() {
-        let result = answer(running, function);
-        running.assert_interrupts();
-        if let Some(x0) = running.ctx.x.first_mut() {
-            *x0 = result;
+impl Spmc {
+    /// A call of the running context.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn paravirtual_call<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, function: u32) -> Action {
+        if let Some(running) = pe.running.as_mut() {
+            let result = self.paravirtual(pe.index, machine, running, function);
+            running.assert_interrupts();
+            if let Some(x0) = running.ctx.x.first_mut() {
+                *x0 = result.unwrap_or(FAILED);
+            }
         }
+        Action::Run
     }
-    Action::Run
+
+    fn paravirtual<M: Machine>(
+        &self,
+        pe: PeIndex,
+        machine: &mut M,
+        running: &Running<'_>,
+        function: u32,
+    ) -> Option<u64> {
+        let [_, x1, x2, x3, ..] = running.ctx.x;
+        if function == GET {
+            let line = self.take_interrupt(machine, pe, running);
+            return Some(line.map_or(NO_INTERRUPT, |line| u64::from(running.partition.interrupt_id(line))));
+        }
+        let line = running.partition.line(low(x1))?;
+        match function {
+            ENABLE => enable(&running.slot.interrupts, line, low(x2) & 1 != 0, low(x3))?,
+            DEACTIVATE if low(x1) == low(x2) => self.deactivate_interrupt(machine, pe, running, line),
+            RECONFIGURE => self.reconfigure(machine, pe, running, line, low(x2), low(x3))?,
+            _ => return None,
+        }
+        Some(DONE)
+    }
+
+    /// Changes how a device interrupt of the running context gets to it.
+    fn reconfigure<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        running: &Running<'_>,
+        line: Line,
+        what: u32,
+        value: u32,
+    ) -> Option<()> {
+        let change = match (what, value) {
+            (TARGET, index) => InterruptChange::Route(*self.cpus().get(usize::try_from(index).ok()?)?),
+            (SECURITY, 0) => InterruptChange::World(World::NonSecure),
+            (SECURITY, 1) => InterruptChange::World(World::Secure),
+            (STATUS, 0) => InterruptChange::Disable,
+            (STATUS, 1) => InterruptChange::Enable,
+            _ => return None,
+        };
+        self.change(machine, pe, running.partition, line, change)
+    }
 }
 
-fn answer(running: &Running<'_>, function: u32) -> u64 {
-    let [_, x1, x2, x3, ..] = running.ctx.x;
-    let interrupts = &running.slot.interrupts;
-    let line = running.partition.line(low(x1));
-    match (function, line) {
-        (GET, _) => interrupts
-            .take()
-            .map_or(NO_INTERRUPT, |line| u64::from(running.partition.interrupt_id(line))),
-        (ENABLE, Some(line)) => {
-            let signal = match low(x3) {
-                0 => Signal::Irq,
-                1 => Signal::Fiq,
-                _ => return FAILED,
-            };
-            interrupts.enable(line, x2 & 1 != 0, signal);
-            DONE
-        }
-        (DEACTIVATE, Some(_)) if low(x1) == low(x2) => DONE,
-        _ => FAILED,
-    }
+fn enable(interrupts: &VirtualInterrupts, line: Line, on: bool, signal: u32) -> Option<()> {
+    let signal = match signal {
+        0 => Signal::Irq,
+        1 => Signal::Fiq,
+        _ => return None,
+    };
+    interrupts.enable(line, on, signal);
+    Some(())
 }
 
 /// The lines that a context finds enabled at its start, as its manifest has it, and which of them are virtual FIQs.

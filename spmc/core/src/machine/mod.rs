@@ -59,6 +59,21 @@ impl fmt::Display for SystemRegister {
     }
 }
 
+/// What can be done to an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptChange {
+    /// It may come.
+    Enable,
+    /// It may not come; it can become pending.
+    Disable,
+    /// It was handled, and may come again.
+    Deactivate,
+    /// It is routed to another PE; private ones stay where they are.
+    Route(Mpidr),
+    /// It belongs to Group 1 of this world.
+    World(World),
+}
+
 /// Effects of the processing element that the policy is running on. Each is bounded and returns.
 pub trait Machine: TableMemory {
     /// Writes the live EL1 and SIMD state of the context that ran last on this PE back into it and forgets it, so that
@@ -104,9 +119,12 @@ pub trait Machine: TableMemory {
     /// Whether a Group 0 interrupt (EL3's) is what is pending for this PE.
     fn group0_pending(&mut self) -> bool;
 
-    /// Acknowledges the highest-priority pending secure Group 1 interrupt and ends it (priority drop and deactivation).
-    /// `None` when there was none (spurious).
+    /// Acknowledges the highest-priority pending secure Group 1 interrupt and drops its priority: it stays active, and does
+    /// not come again, until it is deactivated. `None` when there was none (spurious).
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32>;
+
+    /// Changes an interrupt that the SPMC has set up; of private ones, that of the PE with the affinity `cpu`.
+    fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange);
 
     /// Makes the PE with the affinity `cpu` come to the SPMC, with a secure interrupt of the SPMC's own
     /// ([`KICK_INTERRUPT`]), so that it looks at what was changed for it.

@@ -160,10 +160,12 @@ fn of_the_secure_world_that_nobody_owns_is_ended() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.ask(0, A);
-    system.machine.pe(0).secure_interrupts.push_back(40);
+    let irq = system.machine.interrupts.entry(40).or_default();
+    (irq.enabled, irq.high) = (true, true);
     system.exit(0, Exit::Irq);
     assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), request(0, A)));
-    assert!(system.machine.pe(0).secure_interrupts.is_empty());
+    assert_eq!(system.machine.pending(0), None);
+    assert!(!system.machine.interrupts[&40].active);
     // A spurious one.
     system.exit(0, Exit::Irq);
     assert_eq!(system.owner(0), runs(A, 0));
@@ -175,14 +177,15 @@ fn of_the_secure_world_while_the_normal_world_ran_is_followed_by_its_return() {
     let mut system = System::booted(&spmc, machine);
     // The normal world may not have said a version yet, or an old one.
     system.negotiate(0, 0x1_0000);
-    system.machine.pe(0).secure_interrupts.push_back(40);
+    system.machine.interrupts.entry(40).or_default().enabled = true;
+    system.machine.raise(40);
     system.nwd(0, &[INTERRUPT]);
     assert_eq!(
         (system.owner(0), system.regs(0)),
         (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0])
     );
     assert_eq!(system.all(0)[8..], System::upper_of_the_normal_world());
-    assert!(system.machine.pe(0).secure_interrupts.is_empty());
+    assert_eq!(system.machine.pending(0), None);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod psci;
 mod restart;
 mod run;
 mod secondary_ep_register;
+mod secure_interrupt;
 mod spm_id_get;
 mod support;
 mod trap;

@@ -109,10 +109,10 @@ fn notification_of_a_context_that_runs_elsewhere_kicks_its_pe() {
     system.ask(0, B);
     system.smc(0, &[SET, route(B, A), 1 << 16 | PER_VCPU, 1, 0]);
     assert_eq!(system.regs(0)[0], SUCCESS);
-    assert_eq!(system.machine.pe(1).secure_interrupts, [KICK_INTERRUPT]);
+    assert_eq!(system.machine.pending(1), Some(KICK_INTERRUPT));
     system.exit(1, Exit::Irq);
     assert_eq!((system.owner(1), lines(&mut system, 1)), (runs(A, 1), (true, false)));
-    assert!(system.machine.pe(1).secure_interrupts.is_empty());
+    assert_eq!(system.machine.pending(1), None);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::{
     mailbox::Buffers,
     manifest::{
         partition::{
-            Access, Interrupt, InterruptKind, MessagingMethod, NsInterruptsAction, PowerManagement, Service, Trigger,
-            VmAvailability,
+            Access, Interrupt, InterruptKind, MessagingMethod, NsInterruptsAction, OtherSInterruptsAction,
+            PowerManagement, Service, SriPolicy, Trigger, VmAvailability,
         },
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
@@ -49,6 +49,8 @@ pub struct PartitionBuilder {
     pub ns_interrupts: NsInterruptsAction,
     pub managed_exit: Signal,
     pub devices: Vec<Interrupt>,
+    pub other_s_interrupts: OtherSInterruptsAction,
+    pub sri_policy: SriPolicy,
     pub version: Version,
     pub boot_info: Option<(u8, u64)>,
     pub smc_whitelist: Vec<u32>,
@@ -60,6 +62,8 @@ pub struct PartitionBuilder {
     pub buffers: bool,
     /// It may be started afresh, from [`Builder::saved`].
     pub restart: bool,
+    /// It is at S-EL0.
+    pub s_el0: bool,
     /// Regions besides its memory.
     pub regions: Vec<Region>,
 }
@@ -209,6 +213,8 @@ impl Builder {
             ns_interrupts: NsInterruptsAction::Signaled,
             managed_exit: Signal::Fiq,
             devices: Vec::new(),
+            other_s_interrupts: OtherSInterruptsAction::Signaled,
+            sri_policy: SriPolicy::empty(),
             version: V1_2,
             boot_info: None,
             smc_whitelist: Vec::new(),
@@ -218,6 +224,7 @@ impl Builder {
             vm_availability: VmAvailability::empty(),
             buffers: false,
             restart: false,
+            s_el0: false,
             regions: Vec::new(),
         };
         self.partitions.push(change(partition));
@@ -316,6 +323,8 @@ impl Builder {
             ns_interrupts: builder.ns_interrupts,
             managed_exit: builder.managed_exit,
             devices: builder.devices.clone(),
+            other_s_interrupts: builder.other_s_interrupts,
+            sri_policy: builder.sri_policy,
             notifications: builder.notifications,
             vm_availability: builder.vm_availability,
             power: builder.power,
@@ -326,7 +335,7 @@ impl Builder {
             boot_info: builder.boot_info,
             smc_whitelist: builder.smc_whitelist.clone(),
             smc_whitelist_permissive: builder.smc_whitelist_permissive,
-            el1: None,
+            el1: builder.s_el0.then(Box::default),
             roots,
             tables,
             restart: builder.restart.then(|| {

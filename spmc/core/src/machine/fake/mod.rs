@@ -31,7 +31,7 @@ pub use self::{
 use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
     context::{Context, El1Registers, SimdRegisters, Stage2Roots},
-    machine::{KICK_INTERRUPT, Machine, MemoryFault, SmcRegisters, SystemRegister},
+    machine::{InterruptChange, KICK_INTERRUPT, Machine, MemoryFault, SmcRegisters, SystemRegister},
     manifest::spmc::Mpidr,
 };
 
@@ -114,14 +114,29 @@ pub struct Live {
     pub simd: SimdRegisters,
 }
 
+/// A secure interrupt at the interrupt controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FakeInterrupt {
+    /// It may come.
+    pub enabled: bool,
+    /// It was acknowledged and not deactivated.
+    pub active: bool,
+    /// An edge has come.
+    pub latched: bool,
+    /// The level is high.
+    pub high: bool,
+    /// The PE that it is routed to.
+    pub pe: usize,
+}
+
 /// What a PE has of its own.
 #[derive(Clone, Debug, Default)]
 pub struct FakePe {
     live: Option<Live>,
     /// Whether the Group 0 interrupt is pending, and for how many more questions it stays so.
     pub group0: u32,
-    /// Secure interrupts that are pending, in the order in which they will be acknowledged.
-    pub secure_interrupts: VecDeque<u32>,
+    /// The SPMC's own interrupt is pending.
+    pub kicked: bool,
     /// Calls to EL3, as they were made.
     pub el3_calls: Vec<SmcRegisters>,
     /// Answers to calls to EL3; where there is none, the call is unknown.
@@ -152,6 +167,8 @@ pub struct FakeMachine {
     pub invalidated: Vec<u16>,
     /// Pages of vectors for partitions at S-EL0.
     pub vectors: Vec<TableAddr>,
+    /// Secure interrupts by number; private ones are those of the PE in [`FakeInterrupt::pe`].
+    pub interrupts: BTreeMap<u32, FakeInterrupt>,
     /// Values of ID registers; 0 where there is none.
     pub id_registers: BTreeMap<SystemRegister, u64>,
     pes: Vec<FakePe>,
@@ -274,6 +291,21 @@ impl FakeMachine {
         self.pes[self.current].live = None;
     }
 
+    /// An edge of an interrupt comes, whether it is enabled or not.
+    pub fn raise(&mut self, id: u32) {
+        self.interrupts.entry(id).or_default().latched = true;
+    }
+
+    /// The secure interrupt that a PE would acknowledge.
+    #[must_use]
+    pub fn pending(&self, pe: usize) -> Option<u32> {
+        if self.pes[pe].kicked {
+            return Some(KICK_INTERRUPT);
+        }
+        let comes = |irq: &FakeInterrupt| irq.pe == pe && irq.enabled && !irq.active && (irq.latched || irq.high);
+        self.interrupts.iter().find(|(_, irq)| comes(irq)).map(|(id, _)| *id)
+    }
+
     /// Lets time pass, in ticks.
     pub fn advance(&mut self, ticks: u64) {
         self.counter += ticks;
@@ -378,16 +410,32 @@ impl Machine for FakeMachine {
     }
 
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32> {
-        self.pes[self.current].secure_interrupts.pop_front()
+        let id = self.pending(self.current)?;
+        if id == KICK_INTERRUPT {
+            self.pes[self.current].kicked = false;
+        } else {
+            let irq = self.interrupts.entry(id).or_default();
+            irq.active = true;
+            irq.latched = false;
+        }
+        Some(id)
+    }
+
+    fn change_interrupt(&mut self, _: Mpidr, id: u32, change: InterruptChange) {
+        let irq = self.interrupts.entry(id).or_default();
+        match change {
+            InterruptChange::Enable => irq.enabled = true,
+            InterruptChange::Disable => irq.enabled = false,
+            InterruptChange::Deactivate => irq.active = false,
+            InterruptChange::Route(cpu) => irq.pe = usize::try_from(cpu.as_u64()).expect("an affinity"),
+            InterruptChange::World(world) => irq.enabled &= world == World::Secure,
+        }
     }
 
     fn kick(&mut self, cpu: Mpidr) {
         let pe = usize::try_from(cpu.as_u64()).expect("an affinity");
         assert_ne!(pe, self.current, "a PE kicks itself");
-        let pending = &mut self.pes[pe].secure_interrupts;
-        if !pending.contains(&KICK_INTERRUPT) {
-            pending.push_back(KICK_INTERRUPT);
-        }
+        self.pes[pe].kicked = true;
     }
 
     fn raise_schedule_receiver(&mut self) {

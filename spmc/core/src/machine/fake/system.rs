@@ -130,7 +130,13 @@ impl<'s> System<'s> {
     pub fn fingerprint(&self) -> String {
         let mut text = String::new();
         for pe in &self.pes {
-            let _ = write!(text, "{:?} {:?}", self.owners[pe.index().index()], pe.booting);
+            let _ = write!(
+                text,
+                "{:?} {:?} {:?}",
+                self.owners[pe.index().index()],
+                pe.booting,
+                pe.attention
+            );
             for running in pe.chain.iter().chain(&pe.running) {
                 let masked = running.ctx.mask_ns_interrupts;
                 let _ = write!(
@@ -144,6 +150,7 @@ impl<'s> System<'s> {
         for partition in self.spmc.partitions() {
             let _ = write!(text, "{:?} {:?}", partition.health(), partition.version());
             for slot in &partition.slots {
+                let _ = write!(text, "{:x?}", slot.interrupts);
                 let _ = match &*slot.lock() {
                     State::Off(_) => write!(text, "[off]"),
                     State::Waiting(_) => write!(text, "[waiting]"),

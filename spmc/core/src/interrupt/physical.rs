@@ -1,0 +1,411 @@
+//! Interrupts of devices, and the SPMC-scheduled mode: from the interrupt controller to the partition that owns the device
+//! (FF-A 1.2, chapter 9).
+//!
+//! An interrupt is acknowledged, which drops its priority, and stays active while its partition has not handled it: a level
+//! that is still high does not come back, an edge that comes meanwhile is kept by the interrupt controller. It is
+//! deactivated when the partition says so, or has had its turn: takes the next interrupt, waits for a message, or responds.
+//! An edge is deactivated when the partition takes it.
+//!
+//! A context that waits is run for its interrupts, on top of whatever has the PE, which then goes on as it was. Nothing of
+//! that is done at once: a PE that has something to look after ([`Attention::DUE`]) does so at the end of the step, when it
+//! is known what would run next.
+
+use crate::{
+    abi::{self, Target},
+    fault::FaultHistory,
+    id::{PeIndex, VcpuIndex},
+    interrupt::{Line, SOFTWARE_LINES, VirtualInterrupts},
+    machine::{InterruptChange, KICK_INTERRUPT, Machine},
+    manifest::{
+        partition::{Interrupt, InterruptKind, OtherSInterruptsAction, SriPolicy, Trigger},
+        spmc::Mpidr,
+    },
+    partition::{Health, Multiplicity, Partition},
+    spmc::{Action, Attention, Pe, Running, Spmc, reply},
+    vcpu::{Model, take_waiting},
+};
+
+/// A device interrupt, whose it is, and which of its lines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    id: u32,
+    partition: u16,
+    line: Line,
+}
+
+/// All device interrupts, by ascending number.
+pub(crate) fn sources(partitions: &[Partition]) -> alloc::vec::Vec<Source> {
+    let mut sources = alloc::vec::Vec::new();
+    for (index, partition) in (0..).zip(partitions) {
+        for (place, device) in partition.devices.iter().enumerate() {
+            if let Some(line) = Line::new(place.saturating_add(SOFTWARE_LINES)) {
+                sources.push(Source {
+                    id: device.id,
+                    partition: index,
+                    line,
+                });
+            }
+        }
+    }
+    crate::sort::sort_by_key(&mut sources, |source| source.id);
+    sources
+}
+
+/// The device that a line belongs to.
+fn device(partition: &Partition, line: Line) -> Option<&Interrupt> {
+    partition.devices.get(line.number().checked_sub(SOFTWARE_LINES)?)
+}
+
+impl Spmc {
+    /// The PE whose copy of a private interrupt a partition has: each its own, or one for all.
+    fn home(&self, pe: PeIndex, partition: &Partition, device: &Interrupt) -> Mpidr {
+        match partition.multiplicity {
+            Multiplicity::Pinned => self.cpu(pe),
+            Multiplicity::Migratable => device.target.unwrap_or(self.cpu(PeIndex::new(0))),
+        }
+    }
+
+    /// The device interrupts that are private to PEs, as far as the interrupt controller of `pe` is to be set up for them.
+    pub fn private_interrupts(&self, pe: PeIndex) -> impl Iterator<Item = &Interrupt> {
+        let own = self.cpu(pe);
+        self.partitions().iter().flat_map(move |partition| {
+            let is_own =
+                move |device: &&Interrupt| device.kind == InterruptKind::Ppi && self.home(pe, partition, device) == own;
+            partition.devices.iter().filter(is_own)
+        })
+    }
+
+    /// The device interrupts that are not.
+    pub fn shared_interrupts(&self) -> impl Iterator<Item = &Interrupt> {
+        let devices = self.partitions().iter().flat_map(|partition| &partition.devices);
+        devices.filter(|device| device.kind == InterruptKind::Spi)
+    }
+
+    /// Changes the interrupt of a device. `None`: the line is no device's.
+    pub(crate) fn change<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        partition: &Partition,
+        line: Line,
+        change: InterruptChange,
+    ) -> Option<()> {
+        let device = device(partition, line)?;
+        machine.change_interrupt(self.home(pe, partition, device), device.id, change);
+        Some(())
+    }
+
+    /// A context of `partition` is about to start on `pe`: its devices may interrupt. With the first one, after boot or
+    /// afresh, nothing is left of what was before.
+    pub(crate) fn start_interrupts<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        partition: &Partition,
+        interrupts: &VirtualInterrupts,
+        first: bool,
+    ) {
+        if first {
+            for slot in &partition.slots {
+                slot.interrupts.forget_devices();
+            }
+        }
+        self.deactivate(machine, pe, partition, interrupts);
+        partition.reset_interrupts(interrupts);
+        for (place, device) in partition.devices.iter().enumerate() {
+            let private = device.kind == InterruptKind::Ppi && partition.multiplicity == Multiplicity::Pinned;
+            let Some(line) = Line::new(place.saturating_add(SOFTWARE_LINES)) else {
+                continue;
+            };
+            if first || private && !interrupts.is_pending(line) {
+                let _ = self.change(machine, pe, partition, line, InterruptChange::Deactivate);
+            }
+            if first || private {
+                let _ = self.change(machine, pe, partition, line, InterruptChange::Enable);
+            }
+        }
+    }
+
+    /// The PE has come up. Private interrupts of contexts that are pinned to it come with them, here are the others.
+    pub(crate) fn enable_private<M: Machine>(&self, machine: &mut M, pe: PeIndex) {
+        let own = self.cpu(pe);
+        for partition in self
+            .partitions()
+            .iter()
+            .filter(|partition| partition.health() == Health::Ready)
+        {
+            for device in partition
+                .devices
+                .iter()
+                .filter(|device| device.kind == InterruptKind::Ppi)
+            {
+                if partition.multiplicity == Multiplicity::Migratable && self.home(pe, partition, device) == own {
+                    machine.change_interrupt(own, device.id, InterruptChange::Enable);
+                }
+            }
+        }
+    }
+
+    /// A partition was stopped: its devices do not interrupt any more.
+    pub(crate) fn stop_interrupts<M: Machine>(&self, machine: &mut M, pe: PeIndex, partition: &Partition) {
+        for device in &partition.devices {
+            machine.change_interrupt(self.home(pe, partition, device), device.id, InterruptChange::Disable);
+        }
+    }
+
+    /// What the context has taken and not deactivated is handled.
+    pub(crate) fn deactivate<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        partition: &Partition,
+        interrupts: &VirtualInterrupts,
+    ) {
+        let mut active = interrupts.take_active();
+        while let Some(line) = Line::lowest(active) {
+            active &= !line.bit();
+            let _ = self.change(machine, pe, partition, line, InterruptChange::Deactivate);
+        }
+    }
+
+    /// The next interrupt of the running context. Those that it took before are handled.
+    pub(crate) fn take_interrupt<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        running: &Running<'_>,
+    ) -> Option<Line> {
+        let interrupts = &running.slot.interrupts;
+        self.deactivate(machine, pe, running.partition, interrupts);
+        let line = interrupts.take()?;
+        match device(running.partition, line).map(|device| device.trigger) {
+            Some(Trigger::Level) => interrupts.activate(line),
+            Some(Trigger::Edge) => {
+                let _ = self.change(machine, pe, running.partition, line, InterruptChange::Deactivate);
+            }
+            None => {}
+        }
+        Some(line)
+    }
+
+    /// The running context has handled an interrupt.
+    pub(crate) fn deactivate_interrupt<M: Machine>(
+        &self,
+        machine: &mut M,
+        pe: PeIndex,
+        running: &Running<'_>,
+        line: Line,
+    ) {
+        if running.slot.interrupts.deactivate(line) {
+            let _ = self.change(machine, pe, running.partition, line, InterruptChange::Deactivate);
+        }
+    }
+
+    /// A secure interrupt came while a context ran.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn secure_interrupt<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        self.acknowledge(pe, machine);
+        match pe.running.as_mut() {
+            Some(running) if !running.partition.is_stopped() => {
+                running.assert_interrupts();
+                Action::Run
+            }
+            _ => self.leave_stopped(pe, machine),
+        }
+    }
+
+    /// FFA_INTERRUPT from the SPMD: a secure interrupt came while the normal world ran. It ends with
+    /// FFA_NORMAL_WORLD_RESUME and nothing else, whatever is run before.
+    pub(crate) fn secure_interrupt_in_normal_world<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M) -> Action {
+        self.acknowledge(pe, machine);
+        reply(pe, Ok([abi::FFA_NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0]))
+    }
+
+    /// Takes one interrupt; others that are pending come in turn. A spurious one is harmless.
+    fn acknowledge<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M) {
+        let Some(id) = machine.acknowledge_secure_interrupt() else {
+            return;
+        };
+        let own = self.cpu(pe.index);
+        if id == KICK_INTERRUPT {
+            machine.change_interrupt(own, id, InterruptChange::Deactivate);
+            pe.attention.insert(Attention::DUE);
+            return;
+        }
+        let owner = self.sources.binary_search_by_key(&id, |source| source.id).ok();
+        let source = owner.and_then(|place| self.sources.get(place));
+        let partition = source.and_then(|source| self.partitions().get(usize::from(source.partition)));
+        match source.zip(partition).filter(|(_, partition)| !partition.is_stopped()) {
+            Some((source, partition)) => {
+                let vcpu = partition.vcpu_on(pe.index);
+                self.pend(pe, machine, partition, vcpu, source.line);
+            }
+            None => {
+                // Nobody's: not again.
+                machine.change_interrupt(own, id, InterruptChange::Disable);
+                machine.change_interrupt(own, id, InterruptChange::Deactivate);
+            }
+        }
+    }
+
+    /// An interrupt was raised for a context that waits: who is to run it?
+    pub(crate) fn raised_while_waiting<M: Machine>(
+        &self,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        partition: &Partition,
+        vcpu: VcpuIndex,
+    ) {
+        if partition.sri_policy.contains(SriPolicy::WAITING) {
+            machine.raise_schedule_receiver();
+        } else if partition.multiplicity == Multiplicity::Pinned && vcpu.as_u16() != pe.index.as_u16() {
+            machine.kick(self.cpu(PeIndex::new(vcpu.as_u16())));
+        } else {
+            pe.attention.insert(Attention::DUE);
+        }
+    }
+
+    /// The running context, still on its PE, has nothing more to do: it waits, or has responded.
+    #[inline(always)]
+    pub(crate) fn rests<M: Machine>(
+        &self,
+        attention: &mut Attention,
+        machine: &mut M,
+        pe: PeIndex,
+        running: &Running<'_>,
+    ) {
+        if !running.slot.interrupts.is_quiet() {
+            self.rests_with_interrupts(attention, machine, pe, running);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rests_with_interrupts<M: Machine>(
+        &self,
+        attention: &mut Attention,
+        machine: &mut M,
+        pe: PeIndex,
+        running: &Running<'_>,
+    ) {
+        let interrupts = &running.slot.interrupts;
+        interrupts.withdraw(Line::MANAGED_EXIT);
+        self.deactivate(machine, pe, running.partition, interrupts);
+        if interrupts.wanting() != 0 {
+            let scheduler = running.partition.sri_policy.contains(SriPolicy::ENTRY_TO_WAITING);
+            attention.insert(if scheduler {
+                Attention::SCHEDULE_RECEIVER
+            } else {
+                Attention::DUE
+            });
+        }
+    }
+
+    /// The end of a step after which `action` would be done, and the PE has something to look after.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn attend<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, mut action: Action) -> Action {
+        if pe.attention.contains(Attention::DUE)
+            && may_be_interrupted(pe)
+            && let Some(interrupted) = self.take_due(pe, machine)
+        {
+            if let Some(mut preempted) = pe.running.replace(interrupted) {
+                machine.park(&mut preempted.ctx);
+                pe.chain.push(preempted);
+            }
+            action = Action::Run;
+        }
+        if pe.attention.contains(Attention::SCHEDULE_RECEIVER) && action == Action::NormalWorld {
+            pe.attention.remove(Attention::SCHEDULE_RECEIVER);
+            machine.raise_schedule_receiver();
+        }
+        action
+    }
+
+    /// Takes a context of this PE that waits and has interrupts. When there is none, nothing is due any more.
+    fn take_due<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Option<Running<'s>> {
+        for partition in &self.partitions {
+            let vcpu = partition.vcpu_on(pe.index);
+            let Some(slot) = partition.slot(vcpu) else { continue };
+            let wanting = slot.interrupts.wanting();
+            let Some(mut line) = Line::lowest(wanting).filter(|_| !partition.is_stopped()) else {
+                continue;
+            };
+            let Ok(ctx) = take_waiting(slot, pe.index) else {
+                continue;
+            };
+            slot.interrupts.tell(wanting);
+            let mut running = Running {
+                partition,
+                slot,
+                vcpu,
+                ctx,
+                model: Model::SecureInterrupt,
+                preempts: true,
+                faults: FaultHistory::default(),
+            };
+            if partition.el1.is_some() {
+                // At S-EL0 there is no exception to take: it is told of this one now.
+                line = self.take_interrupt(machine, pe.index, &running).unwrap_or(line);
+            }
+            let id = u64::from(partition.interrupt_id(line));
+            abi::put(&mut running.ctx.x, [abi::FFA_INTERRUPT, 0, id, 0, 0, 0, 0, 0]);
+            running.ctx.mask_ns_interrupts = true;
+            running.assert_interrupts();
+            return Some(running);
+        }
+        pe.attention.remove(Attention::DUE);
+        None
+    }
+
+    /// Goes on with what a context has run on top of.
+    pub(crate) fn go_back<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        match pe.chain.pop() {
+            Some(preempted) => self.resume_caller(pe, machine, preempted),
+            // The normal world's registers are as they were when it was to run.
+            None => Action::NormalWorld,
+        }
+    }
+
+    /// FFA_NOTIFICATION_INFO_GET: the next context that the scheduler of the normal world is to run for its interrupts.
+    pub(crate) fn each_to_schedule(&self, tell: &mut dyn FnMut(Target) -> bool) {
+        for partition in self
+            .partitions()
+            .iter()
+            .filter(|partition| !partition.sri_policy.is_empty())
+        {
+            for (vcpu, slot) in (0..).map(VcpuIndex::new).zip(&partition.slots) {
+                let wanting = slot.interrupts.wanting();
+                let target = Target {
+                    endpoint: partition.endpoint(),
+                    vcpu,
+                };
+                if wanting != 0 && !partition.is_stopped() && tell(target) {
+                    slot.interrupts.tell(wanting);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a context with an interrupt may be run on top of what the PE would go on with. What must not be interrupted
+/// comes to its end first: a partition that starts, a power message, one that has other partitions' interrupts queued, and
+/// whom that one has called.
+fn may_be_interrupted(pe: &Pe<'_>) -> bool {
+    if pe.booting.is_some() || pe.relay.is_some() || pe.chain.len() == pe.chain.capacity() {
+        return false;
+    }
+    let mut callers = pe.chain.iter().rev();
+    let mut next = pe.running.as_ref();
+    while let Some(running) = next {
+        if running.model == Model::Init
+            || running.partition.other_s_interrupts == OtherSInterruptsAction::Queued
+            || running.partition.is_stopped()
+        {
+            return false;
+        }
+        next = if running.preempts { None } else { callers.next() };
+    }
+    true
+}
