@@ -9,6 +9,7 @@ use crate::{
     interrupt::Line,
     logical::Logical,
     machine::{SCHEDULE_RECEIVER_INTERRUPT, SmcRegisters},
+    mailbox::PAGE_COUNT_MASK,
     manifest::partition::{MessagingMethod, NsInterruptsAction, VmAvailability},
     memory::MemoryManager,
     messaging::uuid_from_registers,
@@ -100,7 +101,11 @@ impl Spmc {
         if low(w2) != 0 {
             return Err(FfaError::InvalidParameters);
         }
-        Ok(success(0))
+        let properties = match function {
+            FuncId::RxTxMap32 | FuncId::RxTxMap64 if version >= V1_2 => PAGE_COUNT_MASK << 16,
+            _ => 0,
+        };
+        Ok(success(u64::from(properties)))
     }
 
     pub(crate) fn partition_info_for_partition(&self, pe: &mut Pe<'_>) -> Action {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bits of w3 of FFA_RXTX_MAP that hold the number of pages; the others are reserved.
-const PAGE_COUNT_MASK: u32 = 0x3f;
+pub(crate) const PAGE_COUNT_MASK: u32 = 0x3f;
 /// Bit 0 of w5 of FFA_PARTITION_INFO_GET: only the number is asked for.
 const COUNT_ONLY: u32 = 1;
 

@@ -103,6 +103,26 @@ fn what_nobody_defines_is_not_supported() {
 }
 
 #[test]
+fn buffers_have_a_size() {
+    let (spmc, machine) = Builder::new(1)
+        .partition("a")
+        .partition_with("b", |b| b.version(1, 1))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    for id in [0x8400_0066, 0xc400_0066] {
+        // At most 63 pages (bits 31:16, since FF-A 1.2), of at least 4 KiB (bits 1:0).
+        system.nwd(0, &[FEATURES, id]);
+        assert_eq!(system.regs(0), success(63 << 16));
+        for (partition, properties) in [(A, 63 << 16), (B, 0)] {
+            system.ask(0, partition);
+            system.smc(0, &[FEATURES, id]);
+            assert_eq!(system.regs(0), success(properties));
+            system.respond(0, partition, 0);
+        }
+    }
+}
+
+#[test]
 fn memory_is_retrieved_with_the_ns_bit() {
     let (spmc, machine) = Builder::new(2)
         .partition("a")
