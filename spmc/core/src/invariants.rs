@@ -8,6 +8,7 @@ use crate::{
     context::Context,
     id::{EndpointId, PeIndex},
     mailbox::Buffers,
+    manifest::partition::NsInterruptsAction,
     partition::{Health, Multiplicity, Partition},
     power::compatible,
     scheduling::masks_interrupts,
@@ -113,7 +114,8 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
     while let Some(callee) = chain.next() {
         let masked = chain.peek().is_some_and(|caller| caller.ctx.mask_ns_interrupts);
         let expected = callee.model == Model::Init || masks_interrupts(callee.partition, callee.model, masked);
-        ensure(callee.ctx.mask_ns_interrupts == expected, || {
+        let exits = callee.ctx.mask_ns_interrupts && callee.partition.ns_interrupts == NsInterruptsAction::ManagedExit;
+        ensure(callee.ctx.mask_ns_interrupts == expected || exits, || {
             format!(
                 "{index:?}: interrupts are masked for {:?}: {}",
                 callee.partition.name, !expected

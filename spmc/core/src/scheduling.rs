@@ -3,6 +3,7 @@
 
 use crate::{
     abi::{self, FfaError, Target, low},
+    interrupt::Line,
     machine::Machine,
     manifest::partition::NsInterruptsAction,
     messaging::is_pinned_elsewhere,
@@ -218,17 +219,23 @@ impl Spmc {
         })
     }
 
-    /// An interrupt of the normal world has arrived while a context was running: it is preempted, and whoever gave it
-    /// cycles gets FFA_INTERRUPT. A partition that called it is preempted in turn, by the same interrupt.
+    /// An interrupt of the normal world has arrived while a context was running. It is told, if its manifest wants that, or
+    /// preempted: then whoever gave it cycles gets FFA_INTERRUPT. A partition that called it has its turn after it, with the
+    /// same interrupt.
     pub(crate) fn preempt<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
-        match pe.running.as_ref() {
-            Some(running) if running.partition.is_stopped() => self.leave_stopped(pe, machine),
-            // Initialisation is not interrupted: the interrupt stays pending until the normal world runs.
-            Some(running) if running.model == Model::Init || running.ctx.mask_ns_interrupts => Action::Run,
-            _ => self.suspend(pe, machine, Suspension::Preempted, |target| {
-                [abi::FFA_INTERRUPT, target, 0, 0, 0, 0, 0, 0]
-            }),
+        let Some(running) = pe.running.as_mut() else {
+            return refuse(pe, FfaError::Aborted);
+        };
+        if running.partition.is_stopped() {
+            return self.leave_stopped(pe, machine);
         }
+        // Initialisation is not interrupted: the interrupt stays pending until the normal world runs.
+        if running.model == Model::Init || running.ctx.mask_ns_interrupts || running.begin_managed_exit() {
+            return Action::Run;
+        }
+        self.suspend(pe, machine, Suspension::Preempted, |target| {
+            [abi::FFA_INTERRUPT, target, 0, 0, 0, 0, 0, 0]
+        })
     }
 
     fn suspend<'s, M: Machine>(
@@ -242,6 +249,7 @@ impl Spmc {
             return refuse(pe, FfaError::Aborted);
         };
         machine.park(&mut running.ctx);
+        running.slot.interrupts.withdraw(Line::MANAGED_EXIT);
         let registers = result(running.target().encode());
         let caller = pe.chain.pop();
         let resumer = caller.as_ref().map_or(Target::NORMAL_WORLD, Running::target);

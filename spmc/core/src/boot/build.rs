@@ -14,9 +14,7 @@ use crate::{
     manifest::{
         Report, Severity, SpmcManifest,
         package::ByteRange,
-        partition::{
-            AbortAction, Access, ExceptionLevel, Interrupt, NsInterruptsAction, PartitionManifest, PowerManagement,
-        },
+        partition::{AbortAction, Access, ExceptionLevel, Interrupt, PartitionManifest, PowerManagement},
         system,
     },
     partition::{Config, Multiplicity, OnPartition, Partition, Region, Stage2Tables},
@@ -463,12 +461,6 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
         }
     };
     const NOT_YET: &str = "is not supported yet and has no effect";
-    warn(
-        manifest.ns_interrupts_action == NsInterruptsAction::ManagedExit,
-        "/",
-        "ns-interrupts-action",
-        "managed exit (1) is not supported yet: the partition is preempted as with 2 (signaled)",
-    );
     warn(
         manifest.power_management != PowerManagement::empty() && migratable,
         "/",

@@ -215,6 +215,21 @@ impl Running<'_> {
     }
 }
 
+impl Running<'_> {
+    /// An interrupt of the normal world has come, and the partition ends its work in its own way, if it wants to (managed
+    /// exit): it is told, and the interrupt waits until it has responded. `false`: it is preempted.
+    pub(crate) fn begin_managed_exit(&mut self) -> bool {
+        let wanted = self.partition.ns_interrupts == NsInterruptsAction::ManagedExit
+            && self.slot.interrupts.is_enabled(Line::MANAGED_EXIT);
+        if wanted {
+            self.slot.interrupts.pend(Line::MANAGED_EXIT);
+            self.ctx.mask_ns_interrupts = true;
+            self.assert_interrupts();
+        }
+        wanted
+    }
+}
+
 impl Partition {
     /// The line of a virtual interrupt, if the partition has it.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Interrupts that arrive while a partition runs, and FFA_INTERRUPT (FF-A 1.2, chapter 9).
 
-use tantalum_core::spmc::Exit;
+use tantalum_core::{interrupt::Signal, manifest::partition::NsInterruptsAction, spmc::Exit};
 
 use crate::support::*;
 
@@ -122,6 +122,87 @@ fn is_held_back_by_a_partition_that_queues() {
     // One that comes all the same does no harm.
     system.exit(0, NS_INTERRUPT);
     assert_eq!(system.owner(0), runs(A, 0));
+}
+
+fn managed_exit(mut partition: PartitionBuilder, signal: Signal) -> PartitionBuilder {
+    partition.ns_interrupts = NsInterruptsAction::ManagedExit;
+    partition.managed_exit = signal;
+    partition
+}
+
+#[test]
+fn is_told_to_a_partition_that_exits_in_its_own_way() {
+    for (signal, lines) in [(Signal::Irq, (true, false)), (Signal::Fiq, (false, true))] {
+        let (spmc, machine) = Builder::new(1)
+            .partition_with("a", |a| managed_exit(a, signal))
+            .partition("b")
+            .build();
+        let mut system = System::booted(&spmc, machine);
+        system.ask(0, A);
+        assert!(!system.ctx(0).mask_ns_interrupts);
+        system.exit(0, NS_INTERRUPT);
+        assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), request(0, A)));
+        let ctx = system.ctx(0);
+        assert_eq!(
+            ((ctx.virtual_irq, ctx.virtual_fiq), ctx.mask_ns_interrupts),
+            (lines, true)
+        );
+        // Whom it calls before it exits is not interrupted either.
+        system.forward(0, A, B);
+        assert!(system.ctx(0).mask_ns_interrupts);
+        system.respond(0, B, A);
+        system.respond(0, A, 0);
+        // It is over, whether it has taken the interrupt or not.
+        system.ask(0, A);
+        let ctx = system.ctx(0);
+        assert_eq!(
+            (ctx.virtual_irq || ctx.virtual_fiq, ctx.mask_ns_interrupts),
+            (false, false)
+        );
+        system.exit(0, NS_INTERRUPT);
+        system.hvc(0, &[0xff04]);
+        assert_eq!(system.regs(0)[0], 4);
+        system.smc(0, &[YIELD]);
+        system.nwd(0, &[RUN, target(A, 0)]);
+        assert!(!system.ctx(0).mask_ns_interrupts);
+        // Features tell of it, and one that switches it off is preempted.
+        system.smc(0, &[FEATURES, 3]);
+        assert_eq!(system.regs(0), success(4));
+        system.hvc(0, &[0xff03, 4, 0, 0]);
+        system.exit(0, NS_INTERRUPT);
+        assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, INTERRUPT));
+    }
+}
+
+#[test]
+fn has_each_of_a_chain_exit_in_its_own_way() {
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| managed_exit(a, Signal::Fiq))
+        .partition("b")
+        .partition_with("c", |c| managed_exit(c, Signal::Irq))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.forward(0, A, B);
+    system.forward(0, B, C);
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!((system.owner(0), system.ctx(0).virtual_irq), (runs(C, 0), true));
+    system.respond(0, C, B);
+    // The interrupt is still there: b is preempted, a told.
+    assert!(!system.ctx(0).mask_ns_interrupts);
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0])
+    );
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!((system.owner(0), system.ctx(0).virtual_fiq), (runs(A, 0), true));
+    system.respond(0, A, 0);
+    // Back in.
+    system.ask(0, A);
+    system.smc(0, &[RUN, target(B, 0)]);
+    system.respond(0, B, A);
+    system.respond(0, A, 0);
 }
 
 #[test]
