@@ -10,7 +10,7 @@ use core::ops::ControlFlow;
 
 use tantalum_stage2::{
     Access, Attributes, Entry, Error, Execute, Granule, Ipa, IpaRange, IpaSize, MAIR_EL1, MemoryType, OutputAddress,
-    Ownership, Run, TableAddr, Tables,
+    Ownership, Run, TableAddr, TableMemory, Tables,
 };
 
 use crate::{
@@ -65,7 +65,7 @@ impl Environment {
     /// `own` is the SPMC's memory, `declared` what its manifest declares.
     ///
     /// # Errors
-    /// [`Error::OutOfTables`]: that is too few. What was taken is lost then.
+    /// [`Error::OutOfTables`]: that is too few. Nothing is taken then.
     pub fn new<M: Machine>(
         machine: &mut M,
         share: usize,
@@ -73,27 +73,21 @@ impl Environment {
         own: &PageRange,
         declared: &[MemoryRange],
     ) -> Result<Self, Error> {
-        let vectors = machine.allocate_table().ok_or(Error::OutOfTables)?;
-        machine.write_vectors(vectors);
         // Never live before boot is over: there is nothing to invalidate.
-        let mut memory = OnPartition::not_live(machine, share.saturating_sub(1));
-        let mut tables = Tables::new(&mut memory, size)?;
-        let whole = |range: &PageRange| ipa_range(range.base().as_u64(), range.pages());
-        for memory_range in declared {
-            let non_secure = matches!(memory_range.kind, MemoryKind::NsMemory | MemoryKind::NsDeviceMemory);
-            let range = whole(&memory_range.range)?;
-            let output = OutputAddress(range.start().0);
-            let attributes = Attributes::for_el0(non_secure);
-            tables.remap(&mut memory, range, output, attributes, Granule::Blocks)?;
-        }
-        tables
-            .unmap(&mut memory, whole(own)?, Ownership::None)?
-            .complete(&mut memory);
-        let code = ipa_range(vectors.0, 1)?;
-        let attributes = Attributes::code_for_el1();
-        tables.remap(&mut memory, code, OutputAddress(vectors.0), attributes, Granule::Pages)?;
+        let mut memory = OnPartition::not_live(machine, share);
+        let vectors = memory.allocate_table().ok_or(Error::OutOfTables)?;
+        let tables = Tables::new(&mut memory, size).and_then(|mut tables| {
+            let result = fill(&mut tables, &mut memory, vectors, own, declared);
+            if let Err(error) = result {
+                tables.destroy(&mut memory).complete(&mut memory);
+                return Err(error);
+            }
+            Ok(tables)
+        });
+        let tables = tables.inspect_err(|_| memory.free_table(vectors))?;
+        machine.write_vectors(vectors);
         let mut pages = alloc::vec![vectors];
-        tables.each_table(&memory, &mut |table| pages.push(table));
+        tables.each_table(machine, &mut |table| pages.push(table));
         let el1 = El1Registers {
             sctlr: SCTLR,
             cpacr: CPACR,
@@ -128,6 +122,32 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+/// Maps what the SPMC manifest declares, less the SPMC's own, and the vectors.
+fn fill<M: Machine>(
+    tables: &mut Tables,
+    memory: &mut OnPartition<'_, M>,
+    vectors: TableAddr,
+    own: &PageRange,
+    declared: &[MemoryRange],
+) -> Result<(), Error> {
+    let whole = |range: &PageRange| ipa_range(range.base().as_u64(), range.pages());
+    let identity = |range: IpaRange| OutputAddress(range.start().0);
+    for declared in declared {
+        let non_secure = matches!(declared.kind, MemoryKind::NsMemory | MemoryKind::NsDeviceMemory);
+        let range = whole(&declared.range)?;
+        tables.remap(
+            memory,
+            range,
+            identity(range),
+            Attributes::for_el0(non_secure),
+            Granule::Blocks,
+        )?;
+    }
+    tables.unmap(memory, whole(own)?, Ownership::None)?.complete(memory);
+    let code = ipa_range(vectors.0, 1)?;
+    tables.remap(memory, code, identity(code), Attributes::code_for_el1(), Granule::Pages)
 }
 
 fn ipa_range(base: u64, pages: u64) -> Result<IpaRange, Error> {

@@ -28,6 +28,7 @@ mod partition_info_get_regs;
 mod psci;
 mod restart;
 mod run;
+mod s_el0;
 mod secondary_ep_register;
 mod secure_interrupt;
 mod spm_id_get;

@@ -283,6 +283,126 @@ fn too_few_tables_leave_partitions_out_and_leak_none() {
     }
 }
 
+/// The test scenario of which nothing but echo and the partition at S-EL0 was loaded.
+fn loaded_at_s_el0() -> (FakeMachine, Vec<u8>) {
+    let mut machine = FakeMachine::new(4);
+    for number in 2..9 {
+        machine
+            .memory
+            .add(World::Secure, range(0x0e00_0000 + 0x10_0000 * number, 0x100));
+    }
+    // The copy for its restart.
+    machine.memory.add(World::Secure, range(0x0e90_0000, 0x10));
+    for (name, base) in [("echo", 0x0e20_0000), ("user", USER_BASE)] {
+        let package = package(&compile(&format!("qemu/test/{name}.dts")));
+        machine
+            .memory
+            .write(World::Secure, PhysAddr::new(base), &package)
+            .expect("memory");
+    }
+    (machine, compile("qemu/test/spmc.dts"))
+}
+
+const USER_BASE: u64 = 0x0e80_0000;
+const USER: u64 = 0x8007;
+/// A page of vectors, and the tables of stage 1: the root, one for the normal world, three for what is below 1 GiB, two for the
+/// vectors.
+const SHARED: usize = 8;
+
+fn start_at_s_el0(machine: &mut FakeMachine, manifest: &[u8]) -> Spmc {
+    let config = BootConfig {
+        manifest,
+        spmc_memory: range(0x0e10_0000, 0x100),
+        boot_mpidr: 0,
+        free_pages: PAGES,
+        pages_a_pe: 1,
+        devices: &[],
+    };
+    boot::start(&config, machine).expect("it starts")
+}
+
+#[test]
+fn partition_at_s_el0_boots_and_talks() {
+    let (mut machine, manifest) = loaded_at_s_el0();
+    let spmc = start_at_s_el0(&mut machine, &manifest);
+    let mut system = System::booted(&spmc, machine);
+    let console = system.machine.take_console();
+    assert!(console.contains("2 of 2 partitions ready"), "{console}");
+    system.ask(3, USER);
+    system.svc(3, &request(USER, ECHO));
+    system.respond(3, ECHO, USER);
+    system.svc(3, &response(USER, 0));
+    assert_eq!(system.regs(3), response(USER, 0));
+    // All of its memory is code until it says something else, and all else that it has is the environment.
+    let partition = spmc
+        .partitions()
+        .iter()
+        .find(|partition| partition.name == "user")
+        .expect("it is there");
+    let tables = partition.tables.lock();
+    for page in partition.memory.page_addresses() {
+        let found = tables
+            .secure
+            .translate(&system.machine, Ipa(page.as_u64()))
+            .expect("mapped");
+        let attributes = found.attributes;
+        assert_eq!(
+            (attributes.access(), attributes.execute()),
+            (Access::ReadOnly, Execute::Always)
+        );
+    }
+}
+
+#[test]
+fn too_few_tables_leave_a_partition_at_s_el0_out_and_leak_none() {
+    let (packages, manifest) = loaded_at_s_el0();
+    let needed = {
+        let mut machine = packages.clone();
+        start_at_s_el0(&mut machine, &manifest);
+        machine.tables.live()
+    };
+    for budget in 0..=needed {
+        let mut machine = packages.clone();
+        machine.tables.set_budget(Some(budget));
+        let config = BootConfig {
+            manifest: &manifest,
+            spmc_memory: range(0x0e10_0000, 0x100),
+            boot_mpidr: 0,
+            free_pages: PAGES,
+            pages_a_pe: 1,
+            devices: &[],
+        };
+        let Ok(spmc) = boot::start(&config, &mut machine) else {
+            continue;
+        };
+        let there = spmc.partitions().iter().any(|partition| partition.name == "user");
+        let mut used = 0;
+        for partition in spmc.partitions() {
+            let tables = partition.tables.lock();
+            for tables in [&tables.secure, &tables.non_secure] {
+                used += machine.tables.check_one(tables).expect("well-formed tables");
+            }
+        }
+        // What partitions at S-EL0 share is there or not, and never in part.
+        let shared = machine.tables.live() - used;
+        assert!(
+            shared == 0 && !there || shared == SHARED,
+            "{shared} with {budget} of {needed}"
+        );
+        assert_eq!(
+            there,
+            budget == needed,
+            "with {budget} of {needed}: {}",
+            machine.console
+        );
+        assert!(
+            there || machine.console.contains("error: partition \"user\""),
+            "{}",
+            machine.console
+        );
+    }
+}
+
 #[test]
 fn too_little_memory_leaves_partitions_out() {
     let packages = loaded();

@@ -42,6 +42,7 @@ pub const ABORT: u64 = 0x8400_0090;
 
 pub const NOT_SUPPORTED: i32 = -1;
 pub const INVALID_PARAMETERS: i32 = -2;
+pub const NO_MEMORY: i32 = -3;
 pub const BUSY: i32 = -4;
 pub const DENIED: i32 = -6;
 pub const RETRY: i32 = -7;

@@ -172,3 +172,29 @@ fn levels_nest() {
     assert_eq!(Level::Three.index(GIB + 3 * MIB2 + KIB4), 1);
     assert_eq!(Level::Two.floor(3 * MIB2 + KIB4), 3 * MIB2);
 }
+
+#[test]
+fn stage_1_of_el0_has_the_architectures_bits() {
+    // AttrIndx 0, NS, AP[2:1] 0b01 (EL1 and EL0, read and write), SH 0b11, AF, PXN and not UXN.
+    let secure = 0b01 << 6 | 0b11 << 8 | 1 << 10 | 1 << 53;
+    assert_eq!(Attributes::for_el0(false).bits(), secure);
+    assert_eq!(Attributes::for_el0(true).bits(), secure | 1 << 5);
+    // AP[2:1] 0b10 (EL1, read), UXN and not PXN.
+    assert_eq!(
+        Attributes::code_for_el1().bits(),
+        0b10 << 6 | 0b11 << 8 | 1 << 10 | 1 << 54
+    );
+    // They are what descriptors keep.
+    for attributes in [
+        Attributes::for_el0(false),
+        Attributes::for_el0(true),
+        Attributes::code_for_el1(),
+    ] {
+        let found = descriptor::leaf(0x1000, attributes.bits(), Level::Three);
+        assert_eq!(Attributes::of(found), attributes);
+    }
+    // EPD1, 4 KiB, write-back walks in the inner shareable domain, 48 bits of output.
+    let common = 1 << 23 | 0b101 << 32 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
+    assert_eq!(IpaSize::Bits39.tcr_el1(), common | 25);
+    assert_eq!(IpaSize::Bits48.tcr_el1(), common | 16);
+}

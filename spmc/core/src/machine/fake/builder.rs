@@ -2,10 +2,7 @@
 
 use alloc::{boxed::Box, string::String, vec, vec::Vec};
 
-use tantalum_stage2::{
-    Access as S2Access, Attributes, Execute, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership,
-    Tables,
-};
+use tantalum_stage2::{Attributes, Granule, Ipa, IpaRange, IpaSize, MemoryType, OutputAddress, Ownership, Tables};
 use uuid::Uuid;
 
 use crate::{
@@ -24,8 +21,9 @@ use crate::{
         spmc::{MemoryKind, MemoryRange, Mpidr},
     },
     memory::{Limits, MemoryManager},
-    partition::{Config, Multiplicity, Partition, Region, Stage2Tables},
+    partition::{Config, Multiplicity, OnPartition, Partition, Region, Stage2Tables},
     restart::Restart,
+    s_el0::Environment,
     spmc::Spmc,
     vcpu::Slot,
 };
@@ -73,6 +71,26 @@ impl PartitionBuilder {
     #[must_use]
     pub fn migratable(mut self) -> Self {
         self.multiplicity = Multiplicity::Migratable;
+        self
+    }
+
+    /// Makes it a partition at S-EL0: with one context, and its regions mapped.
+    #[must_use]
+    pub fn s_el0(mut self) -> Self {
+        self.s_el0 = true;
+        self.migratable()
+    }
+
+    /// Adds a region of normal memory.
+    #[must_use]
+    pub fn region(mut self, name: &str, world: World, base: u64, pages: u64, access: Access) -> Self {
+        self.regions.push(Region {
+            name: name.into(),
+            range: range(base, pages),
+            world,
+            access,
+            device: false,
+        });
         self
     }
 
@@ -241,27 +259,18 @@ impl Builder {
     pub fn build(self) -> (Spmc, FakeMachine) {
         let mut machine = FakeMachine::new(self.pes);
         let cpus = (0..self.pes).map(|index| Mpidr::from_register(index as u64)).collect();
+        let memory = range(SPMC_BASE, 0x100);
+        let declared = declared();
+        let environment = self.partitions.iter().any(|partition| partition.s_el0).then(|| {
+            Environment::new(&mut machine, usize::MAX, IpaSize::Bits39, &memory, &declared)
+                .expect("fake memory has no end")
+        });
         let partitions: Vec<_> = self
             .partitions
             .iter()
             .enumerate()
-            .map(|(index, p)| self.build_one(index, p, &mut machine))
+            .map(|(index, p)| self.build_one(index, p, environment.as_ref(), &mut machine))
             .collect();
-        let memory = range(SPMC_BASE, 0x100);
-        let declared = vec![
-            MemoryRange {
-                kind: MemoryKind::Memory,
-                range: range(SPMC_BASE, 0xf00),
-            },
-            MemoryRange {
-                kind: MemoryKind::NsMemory,
-                range: range(0x4000_0000, 0x1000),
-            },
-            MemoryRange {
-                kind: MemoryKind::DeviceMemory,
-                range: range(0x0904_0000, 1),
-            },
-        ];
         let taken = partitions.iter().flat_map(|partition: &Partition| {
             let regions = partition.regions.iter();
             regions
@@ -278,7 +287,14 @@ impl Builder {
         (spmc, machine)
     }
 
-    fn build_one(&self, index: usize, builder: &PartitionBuilder, machine: &mut FakeMachine) -> Partition {
+    fn build_one(
+        &self,
+        index: usize,
+        builder: &PartitionBuilder,
+        environment: Option<&Environment>,
+        machine: &mut FakeMachine,
+    ) -> Partition {
+        let environment = environment.filter(|_| builder.s_el0);
         let mut tables = Stage2Tables {
             secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
             non_secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
@@ -291,25 +307,29 @@ impl Builder {
         let memory = Self::memory(index);
         machine.memory.add(World::Secure, memory);
         let pages = IpaRange::new(Ipa(memory.base().as_u64()), memory.pages()).expect("small");
-        let attributes = Attributes::new(
-            MemoryType::NormalWriteBack,
-            S2Access::ReadWrite,
-            Execute::Always,
-            Ownership::Owned,
-        );
+        let memory_access = if builder.s_el0 {
+            Access::READ | Access::EXECUTE
+        } else {
+            Access::all()
+        };
+        let memory_region = Region {
+            name: "memory".into(),
+            range: memory,
+            world: World::Secure,
+            access: memory_access,
+            device: false,
+        };
+        let attributes = attributes(&memory_region);
         let output = OutputAddress(memory.base().as_u64());
         tables
             .secure
             .map(machine, pages, output, attributes, Granule::Pages)
             .expect("fake memory has no end");
         let mut regions = builder.regions.clone();
-        regions.push(Region {
-            name: "memory".into(),
-            range: memory,
-            world: World::Secure,
-            access: Access::all(),
-            device: false,
-        });
+        if let Some(environment) = environment {
+            map_s_el0(environment, machine, &mut tables, &regions);
+        }
+        regions.push(memory_region);
         let contexts = if builder.multiplicity == Multiplicity::Migratable {
             1
         } else {
@@ -335,7 +355,7 @@ impl Builder {
             boot_info: builder.boot_info,
             smc_whitelist: builder.smc_whitelist.clone(),
             smc_whitelist_permissive: builder.smc_whitelist_permissive,
-            el1: builder.s_el0.then(Box::default),
+            el1: environment.map(|environment| Box::new(environment.el1.clone())),
             roots,
             tables,
             restart: builder.restart.then(|| {
@@ -387,4 +407,52 @@ impl Builder {
 
 fn range(base: u64, pages: u64) -> PageRange {
     PageRange::new(PhysAddr::new(base), pages).expect("a range")
+}
+
+/// What the SPMC manifest would declare.
+fn declared() -> Vec<MemoryRange> {
+    vec![
+        MemoryRange {
+            kind: MemoryKind::Memory,
+            range: range(SPMC_BASE, 0xf00),
+        },
+        MemoryRange {
+            kind: MemoryKind::NsMemory,
+            range: range(0x4000_0000, 0x1000),
+        },
+        MemoryRange {
+            kind: MemoryKind::DeviceMemory,
+            range: range(0x0904_0000, 1),
+        },
+    ]
+}
+
+fn attributes(region: &Region) -> Attributes {
+    let (access, execute) = region.stage2();
+    Attributes::new(MemoryType::NormalWriteBack, access, execute, Ownership::Owned)
+}
+
+/// Maps what a partition at S-EL0 has besides its memory.
+fn map_s_el0(environment: &Environment, machine: &mut FakeMachine, tables: &mut Stage2Tables, regions: &[Region]) {
+    let mut tlb = OnPartition::not_live(machine, usize::MAX);
+    environment
+        .map(&mut tlb, &mut tables.secure)
+        .expect("fake memory has no end");
+    for region in regions {
+        let tables = match region.world {
+            World::Secure => &mut tables.secure,
+            World::NonSecure => &mut tables.non_secure,
+        };
+        let base = region.range.base().as_u64();
+        let pages = IpaRange::new(Ipa(base), region.range.pages()).expect("small");
+        tables
+            .remap(
+                &mut tlb,
+                pages,
+                OutputAddress(base),
+                attributes(region),
+                Granule::Blocks,
+            )
+            .expect("fake memory has no end");
+    }
 }

@@ -98,7 +98,11 @@ impl<'s> System<'s> {
     pub fn boot(&mut self, pe: usize) {
         self.online(pe);
         while self.owner(pe) != Owner::NormalWorld {
-            self.smc(pe, &[abi::FFA_MSG_WAIT]);
+            if self.ctx(pe).pstate & 0xf == 0 {
+                self.svc(pe, &[abi::FFA_MSG_WAIT]);
+            } else {
+                self.smc(pe, &[abi::FFA_MSG_WAIT]);
+            }
         }
     }
 
@@ -217,6 +221,39 @@ impl<'s> System<'s> {
                 hpfar: 0,
             },
         )
+    }
+
+    /// An SVC by the context that runs on `pe`, of a partition at S-EL0: what the vectors make of it.
+    pub fn svc(&mut self, pe: usize, registers: &[u64]) -> Owner {
+        self.load(pe, registers);
+        self.el0_exception(pe, 0x15 << 26 | 1 << 25, 0)
+    }
+
+    /// The context that runs on `pe`, of a partition at S-EL0, takes an exception to its EL1, with this syndrome and fault
+    /// address: what the vectors make of it.
+    pub fn el0_exception(&mut self, pe: usize, esr: u64, far: u64) -> Owner {
+        const SVC: u64 = 0x15;
+        let is_call = esr >> 26 & 0x3f == SVC;
+        self.back_to_el0(pe);
+        let (pc, pstate) = (self.ctx(pe).pc, self.ctx(pe).pstate);
+        assert_eq!(pstate & 0xf, 0, "the context is at EL0");
+        let el1 = self.el1(pe);
+        (el1.esr, el1.far, el1.spsr) = (esr, far, pstate);
+        el1.elr = if is_call { pc.wrapping_add(4) } else { pc };
+        let vector = el1.vbar + 0x400;
+        let ctx = self.ctx(pe);
+        (ctx.pc, ctx.pstate) = (vector + 0x20, 0x3c5);
+        let esr = 0x16 << 26 | 1 << 25 | u64::from(!is_call);
+        self.exit(pe, Exit::Synchronous { esr, far: 0, hpfar: 0 })
+    }
+
+    /// Lets the vectors return to EL0 if they run.
+    pub fn back_to_el0(&mut self, pe: usize) {
+        if self.ctx(pe).pstate & 0xf != 0 {
+            let (elr, spsr) = (self.el1(pe).elr, self.el1(pe).spsr);
+            let ctx = self.ctx(pe);
+            (ctx.pc, ctx.pstate) = (elr, spsr);
+        }
     }
 
     /// Fills the registers of the context that runs on `pe`, as [`System::smc`] does.
