@@ -197,124 +197,99 @@ pub(crate) fn back_to_el0(ctx: &mut Context) {
     }
 }
 
-// Permissions as FFA_MEM_PERM_GET and SET have them (FF-A memory management 1.2, "FFA_MEM_PERM_GET").
-const READ_WRITE: u32 = 0b01;
-const READ_ONLY: u32 = 0b11;
+/// Not executable, in the permissions of FFA_MEM_PERM_GET and SET (FF-A memory management 1.2, "FFA_MEM_PERM_GET").
 const NOT_EXECUTABLE: u32 = 1 << 2;
+// Permissions that a page may be given: bits 1:0 are 0b11 to read, 0b01 to read and write.
+const CODE: u32 = 0b11;
+const CONSTANTS: u32 = 0b11 | NOT_EXECUTABLE;
+const DATA: u32 = 0b01 | NOT_EXECUTABLE;
 
-/// FFA_MEM_PERM_GET: what the running partition may do with a page.
+/// FFA_MEM_PERM_GET, and FFA_MEM_PERM_SET (`set`): what the running partition may do with a page, or from now on with pages.
 ///
 /// # Errors
-/// `Denied` unless it is at S-EL0 and initialises; `InvalidParameters` for a page that is not mapped for it, and for
-/// reserved bits.
+/// `Denied` unless it is at S-EL0 and initialises; to set, also for pages that are in use by others, and for what its manifest
+/// does not let it do: execute memory of the normal world or a device, write to a region outside its own memory that it may
+/// only read. `InvalidParameters` for pages that are not mapped for it, for reserved bits, for permissions that there are not,
+/// or that let it write what it executes. `NoMemory` for tables. Nothing has changed then.
 pub(crate) fn permissions<M: Machine>(
-    running: &Running<'_>,
-    machine: &M,
-    asked: &[u64; 8],
-    wide: bool,
-) -> Result<[u64; 8], FfaError> {
-    let [_, base, reserved, ..] = *asked;
-    let range = own_range(running, base, 1, wide)?;
-    let tables = running.partition.tables.lock();
-    let mut entry = tables.secure.entry(machine, range.start());
-    if !is_mapped(entry) {
-        entry = tables.non_secure.entry(machine, range.start());
-    }
-    match entry {
-        Entry::Mapped(_, attributes) if is_mapped(entry) && low(reserved) == 0 => {
-            let data = match attributes.access() {
-                Access::ReadWrite => READ_WRITE,
-                Access::ReadOnly => READ_ONLY,
-                Access::None | Access::WriteOnly => 0,
-            };
-            let code = if attributes.execute() == Execute::Never {
-                NOT_EXECUTABLE
-            } else {
-                0
-            };
-            Ok(success(u64::from(data | code)))
-        }
-        _ => Err(FfaError::InvalidParameters),
-    }
-}
-
-/// FFA_MEM_PERM_SET: changes what the running partition may do with pages of its own.
-///
-/// # Errors
-/// `Denied` unless it is at S-EL0 and initialises, for pages that are in use by others, and for what its manifest does not
-/// let it do: execute memory of the normal world or a device, write to a region outside its own memory that it may only
-/// read. `InvalidParameters` for pages that are not mapped for it, for permissions that there are not, or that let it write
-/// what it executes. `NoMemory` for tables. Nothing has changed then.
-pub(crate) fn set_permissions<M: Machine>(
     running: &Running<'_>,
     machine: &mut M,
     asked: &[u64; 8],
     wide: bool,
+    set: bool,
 ) -> Result<[u64; 8], FfaError> {
-    let [_, base, pages, wanted, ..] = *asked;
-    let range = own_range(running, base, u64::from(low(pages)), wide)?;
-    let executable = low(wanted) & NOT_EXECUTABLE == 0;
-    let access = match low(wanted) & !NOT_EXECUTABLE {
-        READ_ONLY => Access::ReadOnly,
-        READ_WRITE if !executable => Access::ReadWrite,
+    let partition = running.partition;
+    if partition.el1.is_none() || running.model != Model::Init {
+        return Err(FfaError::Denied);
+    }
+    let [_, base, w2, w3, ..] = *asked;
+    let base = if wide { base } else { u64::from(low(base)) };
+    let (pages, wanted) = match (set, low(w2)) {
+        (true, pages) => (pages, low(w3)),
+        (false, 0) => (1, CODE),
+        (false, _) => return Err(FfaError::InvalidParameters),
+    };
+    let range = IpaRange::new(Ipa(base), u64::from(pages)).ok_or(FfaError::InvalidParameters)?;
+    let (access, execute) = match wanted {
+        CODE => (Access::ReadOnly, Execute::Always),
+        DATA => (Access::ReadWrite, Execute::Never),
+        CONSTANTS => (Access::ReadOnly, Execute::Never),
         _ => return Err(FfaError::InvalidParameters),
     };
-    let partition = running.partition;
     let mut tables = partition.tables.lock();
-    let secure = is_mapped(tables.secure.entry(machine, range.start()));
+    let mut memory = OnPartition::new(machine, partition.roots);
+    let secure = own_attributes(tables.secure.entry(&memory, range.start())).is_some();
     let tables = if secure {
         &mut tables.secure
     } else {
         &mut tables.non_secure
     };
-    let mut refused = None;
+    let mut found = Err(FfaError::InvalidParameters);
     let visit = |run: Run| {
-        refused = match run.entry {
-            Entry::Mapped(_, attributes) if is_mapped(run.entry) => {
-                let code = secure && !attributes.memory().is_device();
-                let allowed = attributes.ownership() == Ownership::Owned && (code || !executable);
-                (!allowed).then_some(FfaError::Denied)
+        found = own_attributes(run.entry).ok_or(FfaError::InvalidParameters);
+        if let Ok(attributes) = found {
+            let code = secure && !attributes.memory().is_device();
+            let allowed = attributes.ownership() == Ownership::Owned && (code || execute == Execute::Never);
+            if !set || allowed {
+                return ControlFlow::Continue(());
             }
-            _ => Some(FfaError::InvalidParameters),
-        };
-        if refused.is_some() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+            found = Err(FfaError::Denied);
         }
+        ControlFlow::Break(())
     };
-    let _ = tables
-        .walk(machine, range, visit)
-        .map_err(|_| FfaError::InvalidParameters)?;
-    if let Some(error) = refused {
-        return Err(error);
+    let _ = tables.walk(&memory, range, visit);
+    let found = found?;
+    if !set {
+        return Ok(success(u64::from(encode(found))));
     }
     if access == Access::ReadWrite && is_read_only(partition, range) {
         return Err(FfaError::Denied);
     }
-    let execute = if executable { Execute::Always } else { Execute::Never };
-    let mut memory = OnPartition::new(machine, partition.roots);
-    match tables.protect(&mut memory, range, access, execute) {
-        Ok(token) => {
-            token.complete(&mut memory);
-            Ok(success(0))
-        }
-        Err(_) => Err(FfaError::NoMemory),
+    let change = tables.protect(&mut memory, range, access, execute);
+    change.map_err(|_| FfaError::NoMemory)?.complete(&mut memory);
+    Ok(success(0))
+}
+
+/// Attributes of a page that is mapped for the partition, and not for its [`Environment`].
+fn own_attributes(entry: Entry) -> Option<Attributes> {
+    match entry {
+        Entry::Mapped(_, attributes) => Some(attributes).filter(|found| found.ownership() != Ownership::None),
+        _ => None,
     }
 }
 
-/// Pages that the running partition names in a call for which it must be at S-EL0 and initialise.
-fn own_range(running: &Running<'_>, base: u64, pages: u64, wide: bool) -> Result<IpaRange, FfaError> {
-    if running.partition.el1.is_none() || running.model != Model::Init {
-        return Err(FfaError::Denied);
+/// What a page may be used for, as FFA_MEM_PERM_GET has it.
+fn encode(attributes: Attributes) -> u32 {
+    let data = match attributes.access() {
+        Access::ReadWrite => DATA & !NOT_EXECUTABLE,
+        Access::ReadOnly => CODE,
+        Access::None | Access::WriteOnly => 0,
+    };
+    if attributes.execute() == Execute::Never {
+        data | NOT_EXECUTABLE
+    } else {
+        data
     }
-    let base = if wide { base } else { u64::from(low(base)) };
-    IpaRange::new(Ipa(base), pages).ok_or(FfaError::InvalidParameters)
-}
-
-/// Whether a page is mapped, for the partition and not for its [`Environment`].
-fn is_mapped(entry: Entry) -> bool {
-    matches!(entry, Entry::Mapped(_, attributes) if attributes.ownership() != Ownership::None)
 }
 
 /// Whether some of `range` is in a region outside the partition's own memory that its manifest lets it only read.

@@ -479,11 +479,10 @@ impl Spmc {
                 let wide = function == FuncId::SecondaryEpRegister64;
                 crate::lifecycle::register_secondary_entry(running, self.is_booted(), wide)
             }
-            FuncId::MemPermGet32 | FuncId::MemPermGet64 => {
-                crate::s_el0::permissions(running, machine, &asked, function == FuncId::MemPermGet64)
-            }
-            FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
-                crate::s_el0::set_permissions(running, machine, &asked, function == FuncId::MemPermSet64)
+            FuncId::MemPermGet32 | FuncId::MemPermGet64 | FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
+                let wide = matches!(function, FuncId::MemPermGet64 | FuncId::MemPermSet64);
+                let set = matches!(function, FuncId::MemPermSet32 | FuncId::MemPermSet64);
+                crate::s_el0::permissions(running, machine, &asked, wide, set)
             }
             // Calls that only the SPMC and the SPMD make: known, and not a partition's to make.
             FuncId::Interrupt32 | FuncId::NormalWorldResume32 => Err(FfaError::Denied),
