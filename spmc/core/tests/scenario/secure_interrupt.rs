@@ -427,10 +427,7 @@ fn can_be_changed_by_its_owner() {
 
 #[test]
 fn of_a_partition_at_s_el0_is_what_its_call_returns() {
-    let (spmc, machine) = devices(1, |mut a| {
-        a.s_el0 = true;
-        a.device_interrupt(LEVEL + 1, Trigger::Level).migratable()
-    });
+    let (spmc, machine) = devices(1, |a| a.device_interrupt(LEVEL + 1, Trigger::Level).s_el0());
     let mut system = System::booted(&spmc, machine);
     // Both, one after the other; it need not take, enable or deactivate them.
     system.machine.raise(EDGE);
@@ -439,7 +436,7 @@ fn of_a_partition_at_s_el0_is_what_its_call_returns() {
     is_run_for(&system, 0, A, 0, LEVEL + 1);
     system.exit(0, Exit::Irq);
     system.machine.interrupts.get_mut(&(LEVEL + 1)).expect("set up").high = false;
-    system.smc(0, &[MSG_WAIT]);
+    system.svc(0, &[MSG_WAIT]);
     is_run_for(&system, 0, A, 0, EDGE);
     goes_back_to_the_normal_world(&mut system, 0);
     assert!(system.machine.interrupts.values().all(|irq| !irq.active));
@@ -448,8 +445,8 @@ fn of_a_partition_at_s_el0_is_what_its_call_returns() {
     system.machine.raise(EDGE);
     system.exit(0, Exit::Irq);
     assert_eq!(system.regs(0), request(0, A));
-    system.smc(0, &response(A, 0));
+    system.svc(0, &response(A, 0));
     is_run_for(&system, 0, A, 0, EDGE);
-    system.smc(0, &[MSG_WAIT]);
+    system.svc(0, &[MSG_WAIT]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, response(A, 0)));
 }
