@@ -19,12 +19,14 @@ pub enum Borrow {
     Retrieve = 0,
     /// Relinquish it.
     Relinquish = 1,
+    /// Only map the RX/TX buffers, which the others do too.
+    Buffers = 2,
 }
 
 /// Bytes in a page.
 const PAGE: u64 = 0x1000;
 
-/// A partition without translation, and its buffers.
+/// A partition, and its buffers. They must be accessible at their physical addresses.
 #[derive(Debug)]
 pub struct Borrower {
     own_id: u16,
@@ -45,24 +47,36 @@ impl Borrower {
         }
     }
 
-    /// Carries out what the normal world wants done with `handle`.
-    pub fn obey(&mut self, what: u64, handle: u64, answer: &mut [u64; 14]) {
+    /// The address of TX; RX is the page behind it.
+    #[must_use]
+    pub fn buffers(&self) -> u64 {
+        self.tx
+    }
+
+    /// Carries out what the normal world wants done: what, handle, permissions.
+    pub fn obey(&mut self, [what, handle, permissions]: [u64; 3], answer: &mut [u64; 14]) {
         if !self.is_mapped {
             let map = [FuncId::RxTxMap64 as u64, self.tx, self.tx + PAGE, 1];
             self.is_mapped = SMC.call(&registers(&map))[0] == FuncId::Success32 as u64;
         }
-        let [ticks, result] = if what == Borrow::Retrieve as u64 {
-            self.retrieve(handle)
-        } else {
+        let [ticks, result, code] = if what == Borrow::Retrieve as u64 {
+            self.retrieve(handle, permissions)
+        } else if what == Borrow::Relinquish as u64 {
             self.put(&relinquish(handle, 0, self.own_id));
             let (ticks, registers) = measure::partition_call(&registers(&[FuncId::MemRelinquish as u64]));
-            [ticks, registers[0]]
+            [ticks, registers[0], registers[2]]
+        } else {
+            [0, self.tx, 0]
         };
-        answer[..3].copy_from_slice(&[DONE, ticks, result]);
+        answer[..4].copy_from_slice(&[DONE, ticks, result, code]);
     }
 
-    /// The ticks of all calls, and the bytes of the response; 0 when one of them failed.
-    fn retrieve(&self, handle: u64) -> [u64; 2] {
+    /// The ticks of all calls, and the bytes of the response; 0 and the error code when one of them failed.
+    fn retrieve(&self, handle: u64, permissions: u64) -> [u64; 3] {
+        let permissions = match (permissions & 0xff) as u8 {
+            0 => READ_WRITE,
+            given => given,
+        };
         let request = Transaction {
             layout: Layout::V1_2,
             sender: 0,
@@ -70,7 +84,7 @@ impl Borrower {
             flags: 0,
             handle,
             tag: 0,
-            borrowers: &[(self.own_id, READ_WRITE)],
+            borrowers: &[(self.own_id, permissions)],
             ranges: None,
         };
         let head = request.head();
@@ -80,7 +94,7 @@ impl Borrower {
         let (mut all, response) =
             measure::partition_call(&registers(&[FuncId::MemRetrieveReq32 as u64, length, length]));
         if response[0] != FuncId::MemRetrieveResp as u64 {
-            return [all, 0];
+            return [all, 0, response[2]];
         }
         let (total, mut have) = (response[1], response[2]);
         all += measure::partition_call(&release).0;
@@ -88,12 +102,12 @@ impl Borrower {
             let next = [FuncId::MemFragRx as u64, handle & 0xffff_ffff, handle >> 32, have];
             let (ticks, fragment) = measure::partition_call(&registers(&next));
             if fragment[0] != FuncId::MemFragTx as u64 {
-                return [all, 0];
+                return [all, 0, fragment[2]];
             }
             have += fragment[3];
             all += ticks + measure::partition_call(&release).0;
         }
-        [all, have]
+        [all, have, 0]
     }
 
     fn put(&self, words: &[u64]) {

@@ -16,7 +16,7 @@ use tantalum_partition::{
     },
 };
 
-use crate::{Command, DONE, FAILED, attack};
+use crate::{Borrower, Command, DONE, FAILED, attack};
 
 /// A partition that echoes messages and carries out the commands among them.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Agent {
     dangerous: bool,
     /// How the partition calls the SPM to wait and to respond.
     client: Client,
+    borrower: Borrower,
 }
 
 /// A mask of general registers that a response has changed, for each context.
@@ -119,6 +120,7 @@ impl Agent {
             state: [0; 32],
             dangerous: false,
             client: SMC,
+            borrower: Borrower::new(own_id),
         }
     }
 
@@ -214,7 +216,8 @@ impl Agent {
             Command::Execute => answer[..5].copy_from_slice(&attack::execute(first).words()),
             Command::SystemRegister => attack::system_register(first, answer),
             Command::Die if self.dangerous => attack::die(first, self.name),
-            Command::Die | Command::Borrow => *answer = refusal(0),
+            Command::Die => *answer = refusal(0),
+            Command::Borrow => self.borrow([first, second, third], answer),
             Command::Discover => discover(UuidHelper::from_u64_regs([first, second]), answer),
             Command::Forward => self.forward(first, &arguments[1..words - 1], answer),
             Command::Map => {
@@ -228,6 +231,15 @@ impl Agent {
             Command::Framework => self.framework(first, answer),
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }
+    }
+
+    fn borrow(&mut self, arguments: [u64; 3], answer: &mut [u64; 14]) {
+        let buffers = self.borrower.buffers();
+        if arch::exception_level() == 0 || map(buffers, buffers, 0x2000, 0).is_none() {
+            *answer = refusal(0);
+            return;
+        }
+        self.borrower.obey(arguments, answer);
     }
 
     fn status(&self, answer: &mut [u64; 14]) {

@@ -33,7 +33,7 @@ fn obey(own_id: u16, borrower: &mut Borrower, request: &Request) -> Registers {
     match Command::from_word(command) {
         Some(Command::Measure) => measure(own_id, peer, &mut answer),
         Some(Command::MeasureNotification) => measure_notification(own_id, [peer, third], &mut answer),
-        Some(Command::Borrow) => borrower.obey(peer, third, &mut answer),
+        Some(Command::Borrow) => borrower.obey([peer, third, 0], &mut answer),
         Some(Command::Spin) => {
             let end = arch::counter() + arch::ticks(peer);
             while arch::counter() < end {}

@@ -128,7 +128,7 @@ pub fn forwarded(who: &str, whom: &str, words: &[u64]) {
 }
 
 /// Takes the interrupts of the normal world that are pending on this core: they would interrupt the next partition at once.
-fn acknowledge() {
+pub fn acknowledge() {
     while let Some(interrupt) = gic::take() {
         if interrupt == timer::INTERRUPT {
             timer::stop();

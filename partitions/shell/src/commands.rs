@@ -11,7 +11,7 @@ use tantalum_partition::{
 use crate::{
     answer,
     editor::LENGTH,
-    names, peers,
+    memory, names, notify, peers,
     words::{Wrong, number, number32, numbers, peer, split, uuid, wrong},
 };
 
@@ -27,7 +27,8 @@ const DIRECT_REQ2: u64 = 0xc400_008d;
 /// How long another core may take, in milliseconds.
 const PATIENCE: u64 = 60_000;
 
-type Result = core::result::Result<(), Wrong>;
+/// What a command returns.
+pub type Result = core::result::Result<(), Wrong>;
 
 /// One of them.
 struct Command {
@@ -51,7 +52,7 @@ const fn command(
     }
 }
 
-static COMMANDS: [Command; 16] = [
+static COMMANDS: [Command; 24] = [
     command("help", "", "this list", help),
     command("partitions", "", "which there are, and what they can do", partitions),
     command(
@@ -102,6 +103,54 @@ static COMMANDS: [Command; 16] = [
         "WHO WHOM WORD...",
         "have a test partition send a request to another",
         ask,
+    ),
+    command(
+        "share",
+        "WHO [PAGES] [ro]",
+        "FFA_MEM_SHARE: pages of ours that both can use",
+        memory::share,
+    ),
+    command(
+        "lend",
+        "WHO [PAGES] [ro]",
+        "FFA_MEM_LEND: pages of ours, only for it until they are reclaimed",
+        memory::lend,
+    ),
+    command(
+        "donate",
+        "WHO [PAGES]",
+        "FFA_MEM_DONATE: pages of ours, for good",
+        memory::donate,
+    ),
+    command(
+        "retrieve",
+        "WHO HANDLE",
+        "have a test partition take what it was given",
+        memory::retrieve,
+    ),
+    command(
+        "relinquish",
+        "WHO HANDLE",
+        "have a test partition give it back",
+        memory::relinquish,
+    ),
+    command(
+        "reclaim",
+        "[HANDLE]",
+        "FFA_MEM_RECLAIM; without a handle the latest, as for the others",
+        memory::reclaim,
+    ),
+    command(
+        "message",
+        "WHO TEXT...",
+        "FFA_MSG_SEND2: by the buffers in memory",
+        memory::message,
+    ),
+    command(
+        "notify",
+        "FROM TO BITS",
+        "a notification with all its calls; 0 is the normal world: notify 0 echo 0x10",
+        notify::notify,
     ),
     command("read", "ADDRESS", "8 bytes of memory, from here", read),
     command("write", "ADDRESS VALUE", "the same, to write", write),
@@ -185,7 +234,7 @@ fn partitions(_: &[&str]) -> Result {
 }
 
 /// Makes a call, prints what came of it.
-fn make(values: &[u64]) -> Registers {
+pub fn make(values: &[u64]) -> Registers {
     let answer = SMC.call(&registers(values));
     answer::print(&answer);
     answer
@@ -265,7 +314,7 @@ fn features(arguments: &[&str]) -> Result {
 }
 
 /// Sends a command of the agents', and returns the words of the answer.
-fn command_to(who: &str, words: &[u64; 14]) -> core::result::Result<[u64; 14], Wrong> {
+pub fn command_to(who: &str, words: &[u64; 14]) -> core::result::Result<[u64; 14], Wrong> {
     let peer = peer(who)?;
     let [low, high] = UuidHelper::to_u64_regs(peer.uuid);
     let mut all = registers(&[DIRECT_REQ2, ids(NORMAL_WORLD, peer.id), low, high]);

@@ -7,14 +7,16 @@
 //! | `peers` | the partitions that there are, and what they are called |
 //! | `names` | what FF-A calls its functions, features and errors |
 //! | `answer` | what a call returned, in words |
-//! | `commands` | what can be said |
+//! | `commands`, `memory`, `notify` | what can be said |
 #![no_std]
 #![no_main]
 
 mod answer;
 mod commands;
 mod editor;
+mod memory;
 mod names;
+mod notify;
 mod peers;
 mod words;
 

@@ -5,6 +5,8 @@ use crate::entry;
 /// Addresses of devices.
 #[derive(Debug)]
 pub(super) struct Board {
+    /// Memory of the normal world that nothing else uses, 16 MiB.
+    pub(super) spare: u64,
     /// The PL011 that the firmware has set up.
     pub(super) uart: usize,
     /// The GICv3's distributor.
@@ -17,6 +19,7 @@ pub(super) struct Board {
 
 /// QEMU's virt machine: TF-A loads BL33 to 0x60000000.
 static QEMU: Board = Board {
+    spare: 0x4800_0000,
     uart: 0x0900_0000,
     distributor: 0x0800_0000,
     redistributors: 0x080a_0000,
@@ -25,6 +28,7 @@ static QEMU: Board = Board {
 
 /// Arm's FVP Base RevC: TF-A loads BL33 to 0x88000000. Not tried, for want of an FVP.
 static FVP: Board = Board {
+    spare: 0x9000_0000,
     uart: 0x1c09_0000,
     distributor: 0x2f00_0000,
     redistributors: 0x2f10_0000,
@@ -41,4 +45,10 @@ pub(super) fn board() -> &'static Board {
     } else {
         &FVP
     }
+}
+
+/// Memory of the normal world that nothing else uses, and that the manifests' `ns-memory` holds: the address of 16 MiB.
+#[must_use]
+pub fn spare_memory() -> u64 {
+    board().spare
 }

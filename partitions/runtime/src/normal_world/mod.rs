@@ -7,3 +7,5 @@ pub mod gic;
 pub mod psci;
 pub mod timer;
 pub mod uart;
+
+pub use board::spare_memory;
