@@ -21,7 +21,7 @@ new: ## make a partition NAME and a scenario that boots it
 	@$(if $(filter command,$(firstword $(origin NAME))),,unset NAME; )scripts/new.py
 
 run: build ## boot SCENARIO (demo) on QEMU; ends by itself
-	@scripts/run.sh $(SCENARIO) $(QEMU_ARGS)
+	@scripts/$(if $(filter-out spmd,$(SPD)),linux.sh test,run.sh $(SCENARIO) $(QEMU_ARGS))
 
 shell: build ## boot SCENARIO (demo) to a shell, to try FF-A calls by hand; SCRIPT=file is typed instead
 	@scripts/shell.sh $(SCENARIO) $(QEMU_ARGS)

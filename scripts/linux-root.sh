@@ -38,6 +38,16 @@ Path(to, "order").write_text("\n".join(names) + "\n")
 EOF
 }
 
+# The names of xtest's cases are in the program, which has no option to list them.
+write_cases() {
+    python3 - "$1" >"$2" <<'EOF'
+import re, sys
+
+program = open(sys.argv[1], "rb").read()
+print("\n".join(sorted({match.decode() for match in re.findall(rb"(?:regression|pkcs11)_\d{4}(?:_[a-z0-9]+)?(?=\0)", program)})))
+EOF
+}
+
 # A kernel that is its own boot loader's compressed file would not run where it is put.
 check_image() {
     [[ $(dd if="$1" bs=1 skip=56 count=4 status=none) == ARMd ]] ||
@@ -64,6 +74,8 @@ unpack_programs() {
     cp --recursive "$WORK/programs/$BUNDLED_TAS/." "$WORK/programs/usr/lib/optee_armtz/"
     rm -rf "$WORK/programs/usr/lib/optee-os-dev" "$WORK/programs/usr/lib/aarch64-linux-gnu/gconv"
     cp --recursive --no-dereference "$WORK/programs/usr/bin" "$WORK/programs/usr/sbin" "$WORK/programs/usr/lib" "$root/usr/"
+    mkdir -p "$root/usr/share/tantalum"
+    write_cases "$root/usr/bin/xtest" "$root/usr/share/tantalum/cases"
     for link in bin sbin lib; do
         ln -s "usr/$link" "$root/$link"
     done

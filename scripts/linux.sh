@@ -5,12 +5,14 @@
 #   XTEST='1001 4001'      the cases of OP-TEE's test suite to run in the tests; "all" for all
 #   LINUX_ARGS='...'       more for the kernel's command line
 #   LINUX_EXTRA='a b'      folders whose content is put into Linux's root too
+#   SPD=opteed             no SPMC: OP-TEE alone in the secure world, under TF-A's classic dispatcher
 # and what run.sh, pack.sh, tfa.sh, optee.sh and linux-root.sh take.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-SCENARIO=$ROOT/manifests/qemu/linux
-PACKED=$OUT/linux
+SCENARIO=linux
+[[ ${SPD:-spmd} == spmd ]] || SCENARIO=$SPD
+PACKED=$OUT/$SCENARIO
 # Where TF-A is told that the kernel is, and where it finds the rest.
 KERNEL_ADDRESS=0x60000000
 INITRAMFS_ADDRESS=0x68000000
@@ -42,13 +44,15 @@ main() {
         ;;
     *) die "There is no $mode." "There are: shell, test." ;;
     esac
+    [[ $SCENARIO == linux || $SCENARIO == opteed ]] || die "SPD=$SPD is not known here." "There are: spmd, opteed."
     OPTEE=$("$SCRIPTS/optee.sh")
+    [[ $SCENARIO == linux ]] || export SPMC=$OPTEE/tee-raw.bin SPMC_MANIFEST=none
     read -ra extra <<<"${LINUX_EXTRA:-}"
-    "$SCRIPTS/linux-root.sh" "$PACKED" "$SCENARIO/root" "${extra[@]}" >/dev/null
+    "$SCRIPTS/linux-root.sh" "$PACKED" "$ROOT/manifests/qemu/$SCENARIO/root" "${extra[@]}" >/dev/null
     write_chosen "$arguments"
     export OPTEE BL33=none DTB_ADD=$PACKED/chosen.dtsi
     export TFA_FLAGS="ARM_LINUX_KERNEL_AS_BL33=1 PRELOADED_BL33_BASE=$KERNEL_ADDRESS ${TFA_FLAGS:-}"
-    exec "$SCRIPTS/run.sh" linux \
+    exec "$SCRIPTS/run.sh" "$SCENARIO" \
         -device "loader,file=$PACKED/Image,addr=$KERNEL_ADDRESS,force-raw=on" \
         -device "loader,file=$PACKED/initramfs.cpio,addr=$INITRAMFS_ADDRESS,force-raw=on"
 }

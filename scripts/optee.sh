@@ -5,6 +5,7 @@
 #   export-ta_arm64       the kit: TA_DEV_KIT_DIR of a trusted application's make
 #
 # Usage: optee.sh [tool COMMAND...]
+#   SPD=opteed             builds it as the only trusted OS, under TF-A's dispatcher of that name
 #   tool COMMAND...        runs the command with the Python modules that OP-TEE's scripts need
 #   OPTEE_DIR=<tree>       build this tree (nothing is written into it) instead of Debian's sources
 #   OPTEE_FLAGS='A=1 ..'   more flags for OP-TEE's make
@@ -20,7 +21,9 @@ ENTRY_OFFSET=0x4000
 
 FLAGS=(
     PLATFORM=vexpress-qemu_armv8a CFG_ARM64_core=y CFG_USER_TA_TARGETS=ta_arm64
-    # A partition of an SPMC at S-EL2, which is who owns the interrupt controller.
+)
+AS_PARTITION=(
+    # The SPMC at S-EL2 is who owns the interrupt controller.
     CFG_CORE_SEL2_SPMC=y CFG_ARM_GICV3=n CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n
     "CFG_TZDRAM_START=$(printf '%#x' $((LOAD_ADDRESS + ENTRY_OFFSET)))"
     "CFG_TZDRAM_SIZE=$(printf '%#x' $((MEMORY - ENTRY_OFFSET)))"
@@ -28,7 +31,16 @@ FLAGS=(
     CFG_FFA_CONSOLE=y CFG_CORE_HAFNIUM_INTC=n
 )
 
-all_flags() { echo "${FLAGS[*]} ${OPTEE_FLAGS:-}"; }
+# All of the secure memory behind the first MiB is its own, and the interrupt controller's secure side.
+ALONE=(CFG_ARM_GICV3=y)
+
+all_flags() {
+    if [[ ${SPD:-spmd} == spmd ]]; then
+        echo "${FLAGS[*]} ${AS_PARTITION[*]} ${OPTEE_FLAGS:-}"
+    else
+        echo "${FLAGS[*]} ${ALONE[*]} ${OPTEE_FLAGS:-}"
+    fi
+}
 
 # ---- Python with the modules that OP-TEE's scripts need ----
 

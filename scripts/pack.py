@@ -354,14 +354,17 @@ def pack(arguments, given):
     bl33 = given.get("BL33") or arguments.programs / f"tantalum-{'shell' if board is FVP else 'normal-world'}.bin"
     packages = collect_packages(arguments, given)
     check_packages(packages, spmc, board)
-    manifest = compile_tree(spmc_manifest, arguments.out / "spmc.dtb")
+    # A trusted OS that is alone in the secure world has no manifest, and BL2 then loads no packages.
+    alone = spmc_manifest == "none"
+    manifest = b"" if alone else compile_tree(spmc_manifest, arguments.out / "spmc.dtb")
     images = {
         "tb-fw": read(arguments.tfa / "bl2.bin", "BL2"),
         "soc-fw": read(arguments.tfa / "bl31.bin", "BL31"),
-        "tb-fw-config": tb_fw_config(arguments, given, packages, board),
-        "tos-fw-config": check_config(manifest, "the SPMC's manifest", board.max_manifest),
         "tos-fw": spmc,
     }
+    if not alone:
+        images["tb-fw-config"] = tb_fw_config(arguments, given, packages, board)
+        images["tos-fw-config"] = check_config(manifest, "the SPMC's manifest", board.max_manifest)
     if bl33 != "none":
         images["nt-fw"] = read(bl33, "the normal world's image")
     if board is FVP:

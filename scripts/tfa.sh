@@ -7,6 +7,7 @@
 #   TFA_BIN=<folder>   build nothing: take bl1.bin, bl2.bin and bl31.bin from there
 #   TFA_DEBUG=1        a debug build that says more
 #   TFA_FLAGS='A=1..'  more flags for TF-A's make
+#   SPD=opteed         TF-A's classic dispatcher for one trusted OS at S-EL1, instead of the one for partitions
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$SCRIPTS/debian.sh"
@@ -17,19 +18,21 @@ UBUNTU_SUITES=(resolute questing plucky)
 
 FLAGS=(
     PLAT=qemu QEMU_USE_GIC_DRIVER=QEMU_GICV3 NEED_FDT=yes
-    # The SPMC is ours, at S-EL2, at the bottom of secure DRAM.
-    SPD=spmd SPMD_SPM_AT_SEL2=1 ENABLE_FEAT_SEL2=1 BL32_RAM_LOCATION=tdram
+    # BL32 is at the bottom of secure DRAM.
+    ENABLE_FEAT_SEL2=1 BL32_RAM_LOCATION=tdram
     # What the CPU has both worlds may use.
     ENABLE_SVE_FOR_NS=2 ENABLE_SVE_FOR_SWD=1 ENABLE_SME_FOR_NS=2 ENABLE_SME_FOR_SWD=1
     ENABLE_FEAT_FGT=2 ENABLE_FEAT_HCX=2 ENABLE_FEAT_ECV=2 ENABLE_FEAT_MTE2=2
     BRANCH_PROTECTION=1 ARM_ARCH_MAJOR=8 ARM_ARCH_MINOR=5
 )
+# The SPMC is ours, at S-EL2.
+PARTITIONS="SPD=spmd SPMD_SPM_AT_SEL2=1"
 IMAGES=(bl1.bin bl2.bin bl31.bin)
 BOARD=qemu
 
 # The FVP's build finds out by itself what the CPU has. Its device trees are called here as the FIP's contents are.
 FVP_FLAGS=(
-    PLAT=fvp SPD=spmd SPMD_SPM_AT_SEL2=1
+    PLAT=fvp
     ENABLE_SVE_FOR_SWD=1 ENABLE_SME_FOR_SWD=1 BRANCH_PROTECTION=1 ARM_ARCH_MAJOR=8 ARM_ARCH_MINOR=5
 )
 FVP_TREES=(
@@ -47,10 +50,12 @@ use_board() {
 }
 
 all_flags() {
+    local dispatcher=$PARTITIONS
+    [[ ${SPD:-spmd} == spmd ]] || dispatcher=SPD=$SPD
     if [[ ${TFA_DEBUG:-0} == 1 ]]; then
-        echo "${FLAGS[*]} DEBUG=1 LOG_LEVEL=40 ${TFA_FLAGS:-}"
+        echo "${FLAGS[*]} $dispatcher DEBUG=1 LOG_LEVEL=40 ${TFA_FLAGS:-}"
     else
-        echo "${FLAGS[*]} DEBUG=0 LOG_LEVEL=20 ${TFA_FLAGS:-}"
+        echo "${FLAGS[*]} $dispatcher DEBUG=0 LOG_LEVEL=20 ${TFA_FLAGS:-}"
     fi
 }
 
