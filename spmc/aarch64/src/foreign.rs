@@ -44,6 +44,16 @@ enum Access {
     Clean,
 }
 
+/// What may hold whatever foreign memory holds: any bytes are a value, and all of a value is bytes.
+///
+/// # Safety
+/// That is so.
+pub unsafe trait Plain {}
+// SAFETY: integers without padding.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for u64 {}
+
 /// The window of one PE.
 #[derive(Debug)]
 pub struct Window {
@@ -68,18 +78,18 @@ impl Window {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn read(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault> {
+    pub fn read<T: Plain>(&mut self, world: World, from: PhysAddr, into: &mut [T]) -> Result<(), MemoryFault> {
         let ours = into.as_mut_ptr().expose_provenance();
-        self.each_piece(world, from, into.len(), Access::Read(ours))
+        self.each_piece(world, from, size_of_val(into), Access::Read(ours))
     }
 
     /// Copies `from` to foreign memory.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn write(&mut self, world: World, to: PhysAddr, from: &[u8]) -> Result<(), MemoryFault> {
+    pub fn write<T: Plain>(&mut self, world: World, to: PhysAddr, from: &[T]) -> Result<(), MemoryFault> {
         let ours = from.as_ptr().expose_provenance();
-        self.each_piece(world, to, from.len(), Access::Write(ours))
+        self.each_piece(world, to, size_of_val(from), Access::Write(ours))
     }
 
     /// Zeroes whole pages of foreign memory.

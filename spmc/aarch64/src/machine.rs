@@ -20,18 +20,24 @@ use crate::{console, el3, entry::AFFINITY, gic, layout, pages, pe::Core, sysreg}
 /// Exception class of an SVC.
 const EC_SVC: u64 = 0x15;
 
-/// A descriptor of a table page.
+/// The descriptors of a table page.
 ///
 /// # Panics
 /// When `table` is not a page of the pool: a bug of the policy.
 #[inline]
-fn descriptor(table: TableAddr, index: usize) -> &'static AtomicU64 {
+fn descriptors(table: TableAddr) -> &'static [AtomicU64; 512] {
     let page = layout::address(table.0);
-    assert!(pages::is_table(page), "{page:#x} is no table");
-    let address: *const AtomicU64 = ptr::with_exposed_provenance(page + (index & 511) * 8);
+    assert!(pages::is_table(page), "no table");
+    let address: *const [AtomicU64; 512] = ptr::with_exposed_provenance(page);
     // SAFETY: the pool has given out this page for a table; tables are accessed through atomics only, and the pool
     // itself touches only pages that were given back.
     unsafe { &*address }
+}
+
+/// A descriptor of a table page.
+#[inline]
+fn descriptor(table: TableAddr, index: usize) -> &'static AtomicU64 {
+    &descriptors(table)[index & 511]
 }
 
 impl TableMemory for Core {
@@ -53,6 +59,28 @@ impl TableMemory for Core {
         self.tables_written = true;
         descriptor(table, index).store(value, Ordering::Release);
     }
+
+    fn read_descriptors(&self, table: TableAddr, index: usize, into: &mut [u64]) {
+        for (word, descriptor) in into.iter_mut().zip(&descriptors(table)[index & 511..]) {
+            *word = descriptor.load(Ordering::Relaxed);
+        }
+    }
+
+    fn write_descriptors<T: Copy + Into<u64>>(&mut self, table: TableAddr, index: usize, from: &[T]) {
+        self.tables_written = true;
+        for (word, descriptor) in from.iter().zip(&descriptors(table)[index & 511..]) {
+            descriptor.store((*word).into(), Ordering::Release);
+        }
+    }
+
+    #[inline]
+    fn update_descriptor(&mut self, table: TableAddr, index: usize, change: impl FnOnce(u64) -> u64) -> u64 {
+        self.tables_written = true;
+        let descriptor = descriptor(table, index);
+        let old = descriptor.load(Ordering::Relaxed);
+        descriptor.store(change(old), Ordering::Release);
+        old
+    }
 }
 
 impl Machine for Core {
@@ -63,6 +91,14 @@ impl Machine for Core {
 
     fn copy_in(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault> {
         self.window.read(world, from, into)
+    }
+
+    fn copy_in_words(&mut self, world: World, from: PhysAddr, into: &mut [u64]) -> Result<(), MemoryFault> {
+        self.window.read(world, from, into)
+    }
+
+    fn copy_out_words(&mut self, world: World, to: PhysAddr, from: &[u64]) -> Result<(), MemoryFault> {
+        self.window.write(world, to, from)
     }
 
     fn copy_out(&mut self, world: World, to: PhysAddr, from: &[u8]) -> Result<(), MemoryFault> {

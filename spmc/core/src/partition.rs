@@ -210,6 +210,11 @@ impl<M: Machine> TableMemory for OnPartition<'_, M> {
     fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64) {
         self.machine.write_descriptor(table, index, value);
     }
+
+    #[inline]
+    fn update_descriptor(&mut self, table: TableAddr, index: usize, change: impl FnOnce(u64) -> u64) -> u64 {
+        self.machine.update_descriptor(table, index, change)
+    }
 }
 
 impl<M: Machine> Tlb for OnPartition<'_, M> {

@@ -73,6 +73,24 @@ pub trait TableMemory {
     /// taken modulo 512. Walks see writes in the order in which they were made, so that who finds a new table finds its
     /// entries too (a store with release semantics).
     fn write_descriptor(&mut self, table: TableAddr, index: usize, value: u64);
+    /// Reads as many descriptors as there is room for, from `index` on; all within the table.
+    fn read_descriptors(&self, table: TableAddr, index: usize, into: &mut [u64]) {
+        for (offset, word) in into.iter_mut().enumerate() {
+            *word = self.read_descriptor(table, index.wrapping_add(offset));
+        }
+    }
+    /// Writes descriptors from `index` on; all within the table.
+    fn write_descriptors<T: Copy + Into<u64>>(&mut self, table: TableAddr, index: usize, from: &[T]) {
+        for (offset, word) in from.iter().enumerate() {
+            self.write_descriptor(table, index.wrapping_add(offset), (*word).into());
+        }
+    }
+    /// Writes what `change` makes of a descriptor. Returns what it was.
+    fn update_descriptor(&mut self, table: TableAddr, index: usize, change: impl FnOnce(u64) -> u64) -> u64 {
+        let old = self.read_descriptor(table, index);
+        self.write_descriptor(table, index, change(old));
+        old
+    }
 }
 
 #[cfg(test)]

@@ -86,6 +86,18 @@ pub trait Machine: TableMemory {
     /// [`MemoryFault`] when some byte could not be read; `into` is then unspecified.
     fn copy_in(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault>;
 
+    /// [`Machine::copy_in`] of little-endian words.
+    ///
+    /// # Errors
+    /// As there.
+    fn copy_in_words(&mut self, world: World, from: PhysAddr, into: &mut [u64]) -> Result<(), MemoryFault>;
+
+    /// [`Machine::copy_out`] of little-endian words.
+    ///
+    /// # Errors
+    /// As there.
+    fn copy_out_words(&mut self, world: World, to: PhysAddr, from: &[u64]) -> Result<(), MemoryFault>;
+
     /// Copies `from` to foreign physical memory of `world`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::{
     MemoryManager, State,
     permission::Kind,
     plan::{Partitions, Space},
-    share::Share,
+    share::{Range, Share},
 };
 use crate::{
     addr::{PAGE_SIZE, PageRange, World},
@@ -81,7 +81,7 @@ fn check_share<M: TableMemory, P: Partitions>(
     let gone = share.kind == Kind::Donate && share.retrieved != 0;
     let mut total = 0_u64;
     let mut ranges = share.ranges_from(memory, 0);
-    while let Some(range) = ranges.next(memory, share) {
+    while let Some(range) = ranges.next(memory, share).and_then(Range::checked) {
         total = total.saturating_add(range.pages());
         for address in range.page_addresses() {
             if gone {

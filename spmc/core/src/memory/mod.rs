@@ -50,7 +50,7 @@ use self::{
     normal_world::NormalWorldMap,
     permission::{FLAG_CLEAR_AFTER, Kind, Memory},
     plan::{Estate, Tenant, zero},
-    share::{Share, Shares},
+    share::{Range, Share, Shares},
 };
 use crate::{
     abi::{FfaError, Version},
@@ -256,7 +256,7 @@ impl MemoryManager {
     ) -> Result<World, FfaError> {
         let state = &mut *self.state.lock();
         let mut estate = Estate::of(owner, partitions, &mut state.map).ok_or(FfaError::InvalidParameters)?;
-        estate.hold(machine, range)
+        estate.hold(machine, Range::of(range)?)
     }
 
     /// Ends what [`MemoryManager::hold`] began, for the same pages, in the world that it said.
@@ -269,14 +269,15 @@ impl MemoryManager {
         world: World,
     ) {
         let state = &mut *self.state.lock();
-        if let Some(mut estate) = Estate::of(owner, partitions, &mut state.map) {
+        let range = Range::of(range);
+        if let (Some(mut estate), Ok(range)) = (Estate::of(owner, partitions, &mut state.map), range) {
             let memory = Memory {
                 world,
                 device: false,
                 writable: true,
                 executable: false,
             };
-            estate.release(machine, core::slice::from_ref(range), Some(memory));
+            estate.release(machine, &[range], Some(memory));
         }
     }
 }

@@ -14,7 +14,7 @@ use tantalum_stage2::{TableAddr, TableMemory};
 use crate::{
     abi::FfaError,
     addr::{PAGE_SHIFT, PageRange, World},
-    memory::permission::Memory,
+    memory::{permission::Memory, share::Range},
 };
 
 /// log2 of the number of bits in a page of bits.
@@ -50,9 +50,9 @@ struct Recent {
 }
 
 impl Recent {
-    #[inline]
-    fn has(&self, range: &PageRange) -> bool {
-        self.start <= range.base().as_u64() && range.end().as_u64() <= self.end
+    #[inline(always)]
+    fn has(&self, range: Range) -> bool {
+        self.start <= range.address() && range.end() <= self.end
     }
 }
 
@@ -139,42 +139,70 @@ impl NormalWorldMap {
     pub(super) fn claim_all<M: TableMemory>(
         &mut self,
         memory: &mut M,
-        ranges: &[PageRange],
+        ranges: &[Range],
         known: &mut Option<Memory>,
     ) -> (usize, Result<(), FfaError>) {
-        for (claimed, range) in ranges.iter().enumerate() {
-            let Recent { page, device, .. } = self.recent;
-            let alike = known.is_some_and(|known| known.device == device);
-            if let Some((word, mask)) = one_word(range).filter(|_| alike && self.recent.has(range)) {
-                let found = memory.read_descriptor(page, word);
-                if found & mask != 0 {
-                    return (claimed, Err(FfaError::Denied));
-                }
-                memory.write_descriptor(page, word, found | mask);
-                continue;
+        let mut claimed = 0_usize;
+        loop {
+            if known.is_some_and(|known| known.device == self.recent.device) {
+                claimed = claimed.wrapping_add(self.claim_near(memory, ranges.get(claimed..).unwrap_or_default()));
             }
-            match self.claim(memory, range) {
+            let Some(range) = ranges.get(claimed) else {
+                return (claimed, Ok(()));
+            };
+            let Some(pages) = range.checked() else {
+                return (claimed, Err(FfaError::Denied));
+            };
+            match self.claim(memory, &pages) {
                 Ok(found) if known.is_none_or(|known| known.device == found.device) => *known = Some(found),
                 Ok(_) => {
-                    self.release(memory, range);
+                    self.release(memory, *range);
                     return (claimed, Err(FfaError::Denied));
                 }
                 Err(error) => return (claimed, Err(error)),
             }
+            claimed = claimed.wrapping_add(1);
         }
-        (ranges.len(), Ok(()))
+    }
+
+    /// Claims the first ranges, as many as lie in the page of bits that was used last, are in one word each, and not marked.
+    /// Returns how many.
+    fn claim_near<M: TableMemory>(&self, memory: &mut M, ranges: &[Range]) -> usize {
+        let Recent { page, .. } = self.recent;
+        let (mut word, mut bits, mut claimed) = (usize::MAX, 0, 0_usize);
+        for range in ranges {
+            let Some((place, mask)) = one_word(*range).filter(|_| self.recent.has(*range)) else {
+                break;
+            };
+            if place != word {
+                if word != usize::MAX {
+                    memory.write_descriptor(page, word, bits);
+                }
+                (word, bits) = (place, memory.read_descriptor(page, place));
+            }
+            if bits & mask != 0 {
+                break;
+            }
+            bits |= mask;
+            claimed = claimed.wrapping_add(1);
+        }
+        if word != usize::MAX {
+            memory.write_descriptor(page, word, bits);
+        }
+        claimed
     }
 
     /// Takes marks away.
-    #[inline]
-    pub(super) fn release<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) {
+    pub(super) fn release<M: TableMemory>(&mut self, memory: &mut M, range: Range) {
         if self.recent.has(range)
             && let Some((word, mask)) = one_word(range)
         {
-            let found = memory.read_descriptor(self.recent.page, word);
-            memory.write_descriptor(self.recent.page, word, found & !mask);
-        } else if let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(range)) {
-            declared.change(memory, range, |old, mask| old & !mask);
+            memory.update_descriptor(self.recent.page, word, |found| found & !mask);
+            return;
+        }
+        let Some(range) = range.checked() else { return };
+        if let Some(declared) = self.declared.iter().find(|d| d.range.contains_range(&range)) {
+            declared.change(memory, &range, |old, mask| old & !mask);
             self.recent = declared.around(range.last().as_u64()).unwrap_or(self.recent);
         }
     }
@@ -281,9 +309,9 @@ const fn describe(device: bool) -> Memory {
 }
 
 /// The word in its page of bits that has all bits of a range, and which those are; `None` when they are in several.
-#[inline]
-fn one_word(range: &PageRange) -> Option<(usize, u64)> {
-    let at = range.base().as_u64() >> PAGE_SHIFT;
+#[inline(always)]
+fn one_word(range: Range) -> Option<(usize, u64)> {
+    let at = range.address() >> PAGE_SHIFT;
     let (offset, count) = (at % WORD_BITS, range.pages());
     if count > WORD_BITS.wrapping_sub(offset) {
         return None;
@@ -339,7 +367,7 @@ mod tests {
         }
         assert_eq!(map.marked(&memory, &range(0, 1 << 20)), 201);
         assert!(map.claim(&mut memory, &range(0x400c8, 1)).is_ok());
-        map.release(&mut memory, &range(0x40000, 201));
+        map.release(&mut memory, Range::of(&range(0x40000, 201)).unwrap());
         assert_eq!(map.marked(&memory, &range(0x40000, 0x10000)), 0);
         assert!(map.claim(&mut memory, &range(0x40000, 0x10000)).is_ok());
     }

@@ -23,14 +23,14 @@ use tantalum_stage2::{
 
 use crate::{
     abi::FfaError,
-    addr::{PageRange, World},
+    addr::World,
     context::Stage2Roots,
     id::EndpointId,
     machine::Machine,
     memory::{
         normal_world::NormalWorldMap,
         permission::{Granted, Kind, Memory},
-        share::Share,
+        share::{Range, Share},
     },
     partition::{OnPartition, Stage2Tables},
 };
@@ -67,8 +67,8 @@ impl Partitions for crate::spmc::Spmc {
     }
 }
 
-fn ipa_range(range: &PageRange) -> Option<IpaRange> {
-    IpaRange::new(Ipa(range.base().as_u64()), range.pages())
+fn ipa_range(range: Range) -> Option<IpaRange> {
+    IpaRange::new(Ipa(range.address()), range.pages())
 }
 
 /// The tables of one of a partition's spaces.
@@ -106,14 +106,14 @@ impl<'a> Estate<'a> {
     pub(super) fn claim<M: Machine>(
         &mut self,
         machine: &mut M,
-        ranges: &[PageRange],
+        ranges: &[Range],
         known: &mut Option<Memory>,
     ) -> (usize, Result<(), FfaError>) {
         match self {
             Self::NormalWorld(map) => map.claim_all(machine, ranges, known),
             Self::Partition(tables, roots) => {
                 for (claimed, range) in ranges.iter().enumerate() {
-                    match claim_pages(tables, machine, roots, range, *known, Ownership::Shared) {
+                    match claim_pages(tables, machine, roots, *range, *known, Ownership::Shared) {
                         Ok(memory) => *known = Some(memory),
                         Err(error) => return (claimed, Err(error)),
                     }
@@ -128,13 +128,13 @@ impl<'a> Estate<'a> {
     ///
     /// # Errors
     /// As [`Estate::claim`].
-    pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: &PageRange) -> Result<World, FfaError> {
+    pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: Range) -> Result<World, FfaError> {
         let found = match self {
-            Self::NormalWorld(map) => map.claim(machine, range)?,
+            Self::NormalWorld(map) => map.claim(machine, &range.checked().ok_or(FfaError::Denied)?)?,
             Self::Partition(tables, roots) => claim_pages(tables, machine, roots, range, None, Ownership::Buffer)?,
         };
         if found.device || !found.writable {
-            self.release(machine, core::slice::from_ref(range), Some(found));
+            self.release(machine, &[range], Some(found));
             return Err(FfaError::Denied);
         }
         Ok(found.world)
@@ -159,7 +159,7 @@ impl<'a> Estate<'a> {
         let mut token = Invalidate::nothing();
         let mut result = Ok(());
         while let Some(range) = ranges.next(tlb.memory(), share) {
-            let suspended = ipa_range(&range).and_then(|ipas| tables.suspend(&mut tlb, ipas, state).ok());
+            let suspended = ipa_range(range).and_then(|ipas| tables.suspend(&mut tlb, ipas, state).ok());
             let Some(more) = suspended else {
                 result = Err(FfaError::Aborted);
                 break;
@@ -176,7 +176,7 @@ impl<'a> Estate<'a> {
         match self {
             Self::NormalWorld(map) => {
                 while let Some(range) = ranges.next(machine, share) {
-                    map.release(machine, &range);
+                    map.release(machine, range);
                 }
             }
             Self::Partition(tables, roots) => {
@@ -184,11 +184,11 @@ impl<'a> Estate<'a> {
                 let tables = of_world(tables, memory.world);
                 let mut tlb = OnPartition::new(machine, *roots);
                 while let Some(range) = ranges.next(tlb.memory(), share) {
-                    let Some(ipas) = ipa_range(&range) else { continue };
+                    let Some(ipas) = ipa_range(range) else { continue };
                     if share.kind == Kind::Share || tables.resume(&mut tlb, ipas, Ownership::Owned).is_err() {
                         // It was shared, or its transaction ended before it was withdrawn.
                         let result = tables.set_state(&mut tlb, ipas, Ownership::Owned);
-                        debug_assert!(result.is_ok(), "{range} was not claimed");
+                        debug_assert!(result.is_ok(), "{range:?} was not claimed");
                     }
                 }
             }
@@ -197,15 +197,15 @@ impl<'a> Estate<'a> {
 
     /// Gives back ranges that were claimed and are not in a share yet; `memory` is what they are.
     #[cold]
-    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, ranges: &[PageRange], memory: Option<Memory>) {
+    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, ranges: &[Range], memory: Option<Memory>) {
         match (self, memory) {
-            (Self::NormalWorld(map), _) => ranges.iter().for_each(|range| map.release(machine, range)),
+            (Self::NormalWorld(map), _) => ranges.iter().for_each(|range| map.release(machine, *range)),
             (Self::Partition(tables, roots), Some(memory)) => {
                 let tables = of_world(tables, memory.world);
                 let mut tlb = OnPartition::new(machine, *roots);
                 for range in ranges {
-                    let result = ipa_range(range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));
-                    debug_assert!(result.is_some_and(|result| result.is_ok()), "{range} was not claimed");
+                    let result = ipa_range(*range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));
+                    debug_assert!(result.is_some_and(|result| result.is_ok()), "{range:?} was not claimed");
                 }
             }
             (Self::Partition(..), None) => debug_assert!(ranges.is_empty(), "claimed, and not known what"),
@@ -228,7 +228,7 @@ fn claim_pages<M: Machine>(
     tables: &mut Stage2Tables,
     machine: &mut M,
     roots: &Stage2Roots,
-    range: &PageRange,
+    range: Range,
     known: Option<Memory>,
     state: Ownership,
 ) -> Result<Memory, FfaError> {
@@ -297,16 +297,14 @@ fn unmap<M: Machine>(tables: &mut Tables, machine: &mut M, roots: &Stage2Roots, 
     let mut ranges = share.ranges_from(machine, 0);
     let mut tlb = OnPartition::new(machine, *roots);
     let mut token = Invalidate::nothing();
-    while let Some((base, pages)) = ranges
-        .next_parts(tlb.memory(), share)
-        .filter(|(base, _)| Some(*base) != until)
+    while let Some(range) = ranges
+        .next(tlb.memory(), share)
+        .filter(|range| Some(range.address()) != until)
     {
-        let Some(ipas) = IpaRange::new(Ipa(base), pages) else {
-            continue;
-        };
+        let Some(ipas) = ipa_range(range) else { continue };
         match tables.unmap(&mut tlb, ipas, Ownership::None) {
             Ok(more) => token = token.merge(&mut tlb, more),
-            Err(error) => debug_assert!(false, "{base:#x} can't be unmapped: {error:?}"),
+            Err(error) => debug_assert!(false, "{range:?} can't be unmapped: {error:?}"),
         }
     }
     token.complete(&mut tlb);
@@ -357,15 +355,19 @@ impl<'a> Tenant<'a> {
         let tables = of_world(&mut self.tables, memory.world);
         let mut ranges = share.ranges_from(machine, 0);
         let mut tlb = OnPartition::new(machine, self.roots);
-        while let Some((base, pages)) = ranges.next_parts(tlb.memory(), share) {
-            let output = OutputAddress(base);
-            let result = match IpaRange::new(Ipa(base), pages) {
-                Some(_) if tables.table_count() > max_tables => Err(Error::OutOfTables),
+        tlb.left = max_tables.saturating_sub(tables.table_count());
+        loop {
+            ranges.skip(tables.map_near(&mut tlb, ranges.pages_ahead(), attributes));
+            let Some(range) = ranges.next(tlb.memory(), share) else {
+                return Ok(());
+            };
+            let output = OutputAddress(range.address());
+            let result = match ipa_range(range) {
                 Some(ipas) => tables.map(&mut tlb, ipas, output, attributes, Granule::Blocks),
                 None => Err(Error::OutsideIpaSpace),
             };
             if let Err(error) = result {
-                unmap(tables, machine, &self.roots, share, Some(base));
+                unmap(tables, machine, &self.roots, share, Some(range.address()));
                 return Err(if error == Error::OutOfTables {
                     FfaError::NoMemory
                 } else {
@@ -373,7 +375,6 @@ impl<'a> Tenant<'a> {
                 });
             }
         }
-        Ok(())
     }
 
     /// Takes all ranges of a share away again.
@@ -396,7 +397,7 @@ impl<'a> Tenant<'a> {
 pub(super) fn zero<M: Machine>(machine: &mut M, share: &Share) -> Result<(), FfaError> {
     let world = share.memory.map_or(World::NonSecure, |memory| memory.world);
     let mut ranges = share.ranges_from(machine, 0);
-    while let Some(range) = ranges.next(machine, share) {
+    while let Some(range) = ranges.next(machine, share).and_then(Range::checked) {
         machine.zero(world, range).map_err(|_| FfaError::Aborted)?;
     }
     Ok(())

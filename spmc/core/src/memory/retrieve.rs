@@ -334,7 +334,7 @@ fn is_aligned<M: Machine>(machine: &M, share: &Share, mask: u64) -> bool {
         return true;
     }
     let mut ranges = share.ranges_from(machine, 0);
-    core::iter::from_fn(|| ranges.next(machine, share)).all(|range| range.base().as_u64() & mask == 0)
+    core::iter::from_fn(|| ranges.next(machine, share)).all(|range| range.address() & mask == 0)
 }
 
 /// Writes the first fragment of a response with `emads` EMADs, and as many ranges as fit. Returns the range that comes next.
@@ -393,10 +393,10 @@ fn write_ranges<M: Machine>(
 ) -> Result<u32, FfaError> {
     let until = share.ranges().min(first.saturating_add(room / UNIT));
     let mut ranges = share.ranges_from(machine, first);
-    for _ in first..until {
-        let (base, pages) = ranges.next_parts(machine, share).ok_or(FfaError::Aborted)?;
-        writer.block(machine, [base, pages])?;
-    }
+    writer.fill(machine, until.saturating_sub(first), |machine| {
+        let range = ranges.next(machine, share)?;
+        Some([range.address(), range.pages()])
+    })?;
     writer.flush(machine)?;
     Ok(until)
 }

@@ -1,17 +1,14 @@
 //! FFA_MEM_DONATE, FFA_MEM_LEND, FFA_MEM_SHARE, FFA_MEM_FRAG_TX: the sender's side.
 
-use arrayvec::ArrayVec;
-
 use super::{
     Buffer, Caller, MAX_CLEAR_PAGES, MemoryManager, Outcome, Partitions, State,
     descriptor::{Composite, Emad, Header, Layout, Reader, UNIT, constituent},
     permission::{FLAG_CLEAR, Kind, check_memory, check_send, check_sent},
     plan::{Estate, zero},
-    share::{Full, Sending, Share},
+    share::{Full, Range, Sending, Share},
 };
 use crate::{
     abi::FfaError,
-    addr::PageRange,
     id::EndpointId,
     machine::{Machine, TableMemory},
 };
@@ -207,18 +204,19 @@ impl State {
     ) -> Result<(), FfaError> {
         let mut sending = share.sending.ok_or(FfaError::Aborted)?;
         let mut estate = Estate::of(share.owner, partitions, &mut self.map).ok_or(FfaError::Aborted)?;
-        let mut batch = Batch::new();
+        let mut batch = [Range::NONE; BATCH as usize];
         while !reader.is_done() && sending.constituents != 0 {
-            batch.clear();
-            for bytes in reader.blocks(machine, sending.constituents.min(BATCH))? {
-                batch.push(constituent(bytes)?);
+            let blocks = reader.blocks(machine, sending.constituents.min(BATCH))?;
+            let mut pages = 0_u64;
+            for (place, block) in batch.iter_mut().zip(blocks) {
+                *place = constituent(*block)?;
+                pages = pages.wrapping_add(place.pages());
             }
-            let pages = batch.iter().fold(0_u64, |sum, range| sum.saturating_add(range.pages()));
             sending.pages = sending.pages.checked_sub(pages).ok_or(FfaError::InvalidParameters)?;
-            sending.constituents = sending
-                .constituents
-                .saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-            take(machine, &mut estate, share, &batch, budget)?;
+            let count = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+            sending.constituents = sending.constituents.saturating_sub(count);
+            let batch = batch.get(..blocks.len()).unwrap_or_default();
+            take(machine, &mut estate, share, batch, budget)?;
         }
         share.sending = Some(sending);
         if sending.constituents != 0 {
@@ -231,16 +229,15 @@ impl State {
     }
 }
 
-/// Constituents that are taken in at a time: what the reader has in one piece. Each step over all of them is a short loop.
-const BATCH: u32 = 64;
-type Batch = ArrayVec<PageRange, { BATCH as usize }>;
+/// Constituents that are taken in at a time. Each step over all of them is a short loop.
+const BATCH: u32 = 32;
 
 /// Claims ranges of the owner's, for the share.
 fn take<M: Machine>(
     machine: &mut M,
     estate: &mut Estate<'_>,
     share: &mut Share,
-    ranges: &[PageRange],
+    ranges: &[Range],
     budget: &mut u32,
 ) -> Result<(), FfaError> {
     let (claimed, result) = estate.claim(machine, ranges, &mut share.memory);
@@ -250,14 +247,14 @@ fn take<M: Machine>(
         return Err(FfaError::NoMemory);
     }
     result.map_err(|error| match ranges.get(claimed) {
-        Some(range) => explain(machine, share, range, error),
+        Some(range) => explain(machine, share, *range, error),
         None => error,
     })
 }
 
 /// The error for a range that can't be claimed: one that the sender names twice is its mistake.
 #[cold]
-fn explain<M: Machine>(machine: &M, share: &Share, range: &PageRange, error: FfaError) -> FfaError {
+fn explain<M: Machine>(machine: &M, share: &Share, range: Range, error: FfaError) -> FfaError {
     let twice = error == FfaError::Denied && share.overlaps(machine, range);
     if twice { FfaError::InvalidParameters } else { error }
 }

@@ -194,39 +194,60 @@ impl Share {
 
     /// Adds ranges, as many as there is room for; one that goes on where the last one ends is taken together with it. Returns
     /// the number of those that were added.
-    pub(super) fn add_ranges<M: TableMemory>(
-        &mut self,
-        memory: &mut M,
-        ranges: &[PageRange],
-        budget: &mut u32,
-    ) -> usize {
-        let (mut added, mut pages) = (0_usize, 0_u64);
-        for range in ranges {
-            let base = range.base().as_u64();
-            if base != self.end || !self.join(memory, range) {
-                let pushed = encode(base, range.pages()).map(|word| self.words.push(memory, word, budget));
-                if pushed != Some(Ok(())) {
+    pub(super) fn add_ranges<M: TableMemory>(&mut self, memory: &mut M, ranges: &[Range], budget: &mut u32) -> usize {
+        let mut added = 0_usize;
+        while let Some(rest) = ranges.get(added..).filter(|rest| !rest.is_empty()) {
+            // As many as don't join the one before, all at once.
+            let (mut end, mut pages, mut apart) = (self.end, 0_u64, 0_usize);
+            for range in rest {
+                if range.address() == end {
                     break;
                 }
+                end = range.end();
+                pages = pages.wrapping_add(range.pages());
+                apart = apart.wrapping_add(1);
             }
-            self.end = range.end().as_u64();
-            pages = pages.saturating_add(range.pages());
-            added = added.wrapping_add(1);
+            if apart != 0 {
+                let rest = rest.get(..apart).unwrap_or_default();
+                let pushed = self.words.extend(memory, rest, budget);
+                added = added.wrapping_add(pushed);
+                self.pages = self.pages.saturating_add(pages);
+                self.end = end;
+                if pushed < apart {
+                    self.drop_last(rest.get(pushed..).unwrap_or_default());
+                    break;
+                }
+            } else if let Some(range) = rest.first() {
+                if !self.join(memory, *range) && self.words.push(memory, range.0, budget).is_err() {
+                    break;
+                }
+                self.end = range.end();
+                self.pages = self.pages.saturating_add(range.pages());
+                added = added.wrapping_add(1);
+            }
         }
-        self.pages = self.pages.saturating_add(pages);
         added
     }
 
+    /// Ranges that were counted and for which there was no room.
+    #[cold]
+    fn drop_last(&mut self, ranges: &[Range]) {
+        self.end = 0;
+        for range in ranges {
+            self.pages = self.pages.saturating_sub(range.pages());
+        }
+    }
+
     /// Lengthens the last range, which ends where `range` begins, unless it gets too long by that.
-    fn join<M: TableMemory>(&mut self, memory: &mut M, range: &PageRange) -> bool {
+    fn join<M: TableMemory>(&mut self, memory: &mut M, range: Range) -> bool {
         let last = if self.ranges() == 0 {
             None
         } else {
-            self.words.last(memory).and_then(decode)
+            self.words.last(memory).map(Range)
         };
-        let joined = last.and_then(|last| encode(last.base().as_u64(), last.pages().saturating_add(range.pages())));
-        if let Some(word) = joined {
-            self.words.replace_last(memory, word);
+        let joined = last.and_then(|last| Range::new(last.address(), last.pages().saturating_add(range.pages())));
+        if let Some(joined) = joined {
+            self.words.replace_last(memory, joined.0);
         }
         joined.is_some()
     }
@@ -243,13 +264,17 @@ impl Share {
         let index = self.borrowers.wrapping_mul(BORROWER_WORDS).saturating_add(first);
         Ranges {
             cursor: self.words.at(memory, index),
+            ahead: [0; AHEAD],
+            place: 0,
+            filled: 0,
         }
     }
 
     /// Whether some range has a page in common with `range`. Looks at all of them.
-    pub(super) fn overlaps<M: TableMemory>(&self, memory: &M, range: &PageRange) -> bool {
+    pub(super) fn overlaps<M: TableMemory>(&self, memory: &M, range: Range) -> bool {
         let mut ranges = self.ranges_from(memory, 0);
-        core::iter::from_fn(|| ranges.next(memory, self)).any(|other| other.overlaps(range))
+        core::iter::from_fn(|| ranges.next(memory, self))
+            .any(|other| other.address() < range.end() && range.address() < other.end())
     }
 
     /// Gives back what it takes.
@@ -258,40 +283,99 @@ impl Share {
     }
 }
 
+/// Words that are read at a time.
+const AHEAD: usize = 32;
+
 /// The ranges of a share, read one after the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Ranges {
     cursor: Cursor,
+    /// What was read ahead, and how far it was used.
+    ahead: [u64; AHEAD],
+    place: usize,
+    filled: usize,
 }
 
 impl Ranges {
-    #[inline]
-    pub(super) fn next<M: TableMemory>(&mut self, memory: &M, share: &Share) -> Option<PageRange> {
-        self.cursor.next(memory, &share.words).and_then(decode)
+    #[inline(always)]
+    pub(super) fn next<M: TableMemory>(&mut self, memory: &M, share: &Share) -> Option<Range> {
+        if self.place >= self.filled {
+            self.filled = self.cursor.read(memory, &share.words, &mut self.ahead);
+            self.place = 0;
+        }
+        let word = self.ahead.get(self.place).filter(|_| self.filled != 0)?;
+        self.place = self.place.wrapping_add(1);
+        Some(Range(*word))
     }
 
-    /// The next range as its address and number of pages.
-    #[inline]
-    pub(super) fn next_parts<M: TableMemory>(&mut self, memory: &M, share: &Share) -> Option<(u64, u64)> {
-        self.cursor.next(memory, &share.words).map(parts)
+    /// The ranges of one page that come next and were read ahead, as their addresses.
+    pub(super) fn pages_ahead(&self) -> impl Iterator<Item = u64> + '_ {
+        let ahead = self.ahead.get(self.place..self.filled).unwrap_or_default();
+        ahead
+            .iter()
+            .map_while(|word| (Range(*word).pages() == 1).then_some(Range(*word).address()))
+    }
+
+    /// Goes on behind so many ranges that were read ahead.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.place = self.place.wrapping_add(count);
     }
 }
 
-/// A range as a word: page number and number of pages. `None` when there are too many pages.
-fn encode(base: u64, pages: u64) -> Option<u64> {
-    (pages >> COUNT_BITS == 0).then_some((base >> PAGE_SHIFT) << COUNT_BITS | pages)
+/// A range of pages in one word: the number of its first page, and how many there are. Below 2^48, as whoever made it has
+/// checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::memory) struct Range(u64);
+
+impl From<Range> for u64 {
+    fn from(range: Range) -> Self {
+        range.0
+    }
 }
 
-#[inline]
-fn decode(word: u64) -> Option<PageRange> {
-    let (base, pages) = parts(word);
-    PageRange::new(PhysAddr::new(base), pages).ok()
-}
+impl Range {
+    /// No pages.
+    pub(super) const NONE: Self = Self(0);
 
-/// Address and number of pages.
-#[inline]
-const fn parts(word: u64) -> (u64, u64) {
-    ((word >> COUNT_BITS) << PAGE_SHIFT, word & ((1 << COUNT_BITS) - 1))
+    /// `None` when there are too many pages. Both must have been checked.
+    #[inline(always)]
+    pub(super) const fn new(address: u64, pages: u64) -> Option<Self> {
+        if pages >> COUNT_BITS != 0 {
+            return None;
+        }
+        Some(Self((address >> PAGE_SHIFT) << COUNT_BITS | pages))
+    }
+
+    /// A range that was checked.
+    ///
+    /// # Errors
+    /// `Denied` for one of too many pages to be anybody's.
+    pub(super) fn of(range: &PageRange) -> Result<Self, FfaError> {
+        Self::new(range.base().as_u64(), range.pages()).ok_or(FfaError::Denied)
+    }
+
+    /// The first address.
+    #[inline(always)]
+    pub(super) const fn address(self) -> u64 {
+        (self.0 >> COUNT_BITS) << PAGE_SHIFT
+    }
+
+    /// Number of pages.
+    #[inline(always)]
+    pub(super) const fn pages(self) -> u64 {
+        self.0 & ((1 << COUNT_BITS) - 1)
+    }
+
+    /// The first address behind it.
+    #[inline(always)]
+    pub(super) const fn end(self) -> u64 {
+        self.address().wrapping_add(self.pages() << PAGE_SHIFT)
+    }
+
+    /// The same as a range that is safe to use anywhere.
+    pub(super) fn checked(self) -> Option<PageRange> {
+        PageRange::new(PhysAddr::new(self.address()), self.pages()).ok()
+    }
 }
 
 /// How much there may be of everything.

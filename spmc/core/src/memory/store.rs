@@ -86,6 +86,34 @@ impl Words {
         Ok(())
     }
 
+    /// Appends words, as many as there is room for. Returns how many.
+    pub(super) fn extend<M: TableMemory, T: Copy + Into<u64>>(
+        &mut self,
+        memory: &mut M,
+        from: &[T],
+        budget: &mut u32,
+    ) -> usize {
+        let mut done = 0_usize;
+        while let Some(word) = from.get(done) {
+            let page = self.ends.map(|(_, last)| last).filter(|_| self.room != 0);
+            let Some(page) = page else {
+                if self.push(memory, (*word).into(), budget).is_err() {
+                    break;
+                }
+                done = done.wrapping_add(1);
+                continue;
+            };
+            let until = from.len().min(done.wrapping_add(self.room as usize));
+            let piece = from.get(done..until).unwrap_or_default();
+            memory.write_descriptors(page, PER_PAGE.wrapping_sub(self.room) as usize, piece);
+            let count = u32::try_from(piece.len()).unwrap_or(self.room);
+            self.room = self.room.wrapping_sub(count);
+            self.len = self.len.wrapping_add(count);
+            done = until;
+        }
+        done
+    }
+
     /// Takes another page.
     #[cold]
     fn grow<M: TableMemory>(&mut self, memory: &mut M, budget: &mut u32) -> Result<TableAddr, Full> {
@@ -184,6 +212,35 @@ impl Words {
 }
 
 impl Cursor {
+    /// Reads words from here on, as many as there are and fit, and stands behind them then. Returns how many.
+    #[inline(never)]
+    pub(super) fn read<M: TableMemory>(&mut self, memory: &M, words: &Words, into: &mut [u64]) -> usize {
+        let mut done = 0_usize;
+        loop {
+            let left = words.len.saturating_sub(self.index);
+            let rest = into.get_mut(done..).unwrap_or_default();
+            let count = rest.len().min(left as usize);
+            let Some(place) = rest.first_mut().filter(|_| count != 0) else {
+                return done;
+            };
+            let Some(page) = self.page else {
+                *place = self.next(memory, words).unwrap_or(0);
+                done = done.wrapping_add(1);
+                continue;
+            };
+            let count = count.min(PER_PAGE.wrapping_sub(self.offset) as usize);
+            memory.read_descriptors(page, self.offset as usize, rest.get_mut(..count).unwrap_or_default());
+            let step = u32::try_from(count).unwrap_or(left);
+            self.index = self.index.wrapping_add(step);
+            self.offset = self.offset.wrapping_add(step);
+            done = done.wrapping_add(count);
+            if self.offset == PER_PAGE {
+                self.page = next_page(memory, page);
+                self.offset = 0;
+            }
+        }
+    }
+
     /// The word here, after which the cursor stands at the next; `None` behind the last.
     #[inline]
     pub(super) fn next<M: TableMemory>(&mut self, memory: &M, words: &Words) -> Option<u64> {

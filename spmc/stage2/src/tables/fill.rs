@@ -3,7 +3,7 @@
 use super::{
     Error, Tables,
     edit::page_indices,
-    walk::{Slot, covers},
+    walk::{Leaf, Slot, covers},
 };
 use crate::{
     Attributes, Granule, Ipa, IpaRange, Level, OutputAddress, TableAddr, TableMemory,
@@ -67,6 +67,37 @@ impl Layout {
     }
 }
 
+impl Leaf {
+    /// [`Tables::map_near`].
+    #[inline(always)]
+    pub(super) fn map<M: TableMemory>(
+        &self,
+        memory: &mut M,
+        pages: impl Iterator<Item = u64>,
+        attributes: Attributes,
+    ) -> usize {
+        let (mut mapped, mut more) = (0_usize, 0_u64);
+        for page in pages {
+            if Level::Two.floor(page) != self.base || !Level::Three.aligned(page) {
+                break;
+            }
+            let leaf = descriptor::leaf(page, attributes.bits(), Level::Three);
+            let old = memory.update_descriptor(self.table, Level::Three.index(page), |old| {
+                if descriptor::is_occupied(old) { old } else { leaf }
+            });
+            if descriptor::is_occupied(old) {
+                break;
+            }
+            mapped = mapped.wrapping_add(1);
+            more = more.wrapping_add(u64::from(old == 0));
+        }
+        if more != 0 {
+            add_entries(memory, Some(self.parent), more);
+        }
+        mapped
+    }
+}
+
 impl Tables {
     /// [`Tables::map`] of a range with a valid output within one level 3 table.
     #[inline]
@@ -78,6 +109,7 @@ impl Tables {
         attributes: Attributes,
     ) -> Result<(), Error> {
         let indices = page_indices(range.start().0, range.end().0);
+        let mut leaf = descriptor::leaf(output.0, attributes.bits(), Level::Three);
         let mut more = 0_u64;
         let mut at = range.start().0;
         for index in indices.clone() {
@@ -88,7 +120,6 @@ impl Tables {
             more = more.wrapping_add(u64::from(old == 0));
             at = at.wrapping_add(Level::Three.size());
         }
-        let mut leaf = descriptor::leaf(output.0, attributes.bits(), Level::Three);
         for index in indices {
             memory.write_descriptor(slot.table, index, leaf);
             leaf = leaf.wrapping_add(Level::Three.size());
@@ -236,11 +267,9 @@ pub(super) fn add_entries<M: TableMemory>(
     more: u64,
 ) -> Option<u64> {
     let (table, index) = parent?;
-    let counted = memory
-        .read_descriptor(table, index)
-        .wrapping_add(more.wrapping_mul(COUNT_ONE));
-    memory.write_descriptor(table, index, counted);
-    Some(descriptor::count(counted))
+    let more = more.wrapping_mul(COUNT_ONE);
+    let before = memory.update_descriptor(table, index, |counted| counted.wrapping_add(more));
+    Some(descriptor::count(before.wrapping_add(more)))
 }
 
 /// Writes to `table`, which is not linked yet, in parts what a descriptor of the level above said.

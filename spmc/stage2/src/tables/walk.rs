@@ -24,9 +24,9 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leaf {
     /// Start of the 2 MiB that it translates.
-    base: u64,
-    table: TableAddr,
-    parent: (TableAddr, usize),
+    pub(super) base: u64,
+    pub(super) table: TableAddr,
+    pub(super) parent: (TableAddr, usize),
 }
 
 impl Tables {

@@ -370,6 +370,20 @@ impl Machine for FakeMachine {
         self.memory.write(world, to, from)
     }
 
+    fn copy_in_words(&mut self, world: World, from: PhysAddr, into: &mut [u64]) -> Result<(), MemoryFault> {
+        let mut bytes = vec![0; into.len().saturating_mul(8)];
+        self.copy_in(world, from, &mut bytes)?;
+        for (word, bytes) in into.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Ok(())
+    }
+
+    fn copy_out_words(&mut self, world: World, to: PhysAddr, from: &[u64]) -> Result<(), MemoryFault> {
+        let bytes: Vec<u8> = from.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.copy_out(world, to, &bytes)
+    }
+
     fn zero(&mut self, world: World, range: PageRange) -> Result<(), MemoryFault> {
         let page = vec![0; usize::try_from(PAGE_SIZE).expect("small")];
         range

@@ -15,14 +15,14 @@
 mod reader;
 
 pub use reader::Buffer;
-use reader::words;
 pub(super) use reader::{Block, Reader, Writer};
 
 use crate::{
     abi::{FfaError, V1_1, V1_2, Version},
-    addr::{PageRange, PhysAddr},
+    addr::{ADDRESS_LIMIT, PAGE_SIZE},
     id::EndpointId,
     machine::Machine,
+    memory::share::Range,
 };
 
 /// Bytes of a constituent, of the composite header, and of a short EMAD: every part is a multiple of it.
@@ -268,13 +268,16 @@ impl Composite {
 ///
 /// # Errors
 /// `InvalidParameters` for one that is not of whole pages below 2^48, is empty, or has reserved bits.
-#[inline]
-pub(super) fn constituent(bytes: &[u8; 16]) -> Result<PageRange, FfaError> {
-    let [address, pages] = words(bytes);
-    if half(pages, 32) != 0 {
+#[inline(always)]
+pub(super) fn constituent([address, pages]: Block) -> Result<Range, FfaError> {
+    // Of fewer than 2^32 pages from an address up to 2^48: the sum can't wrap.
+    let end = address.wrapping_add(pages.wrapping_mul(PAGE_SIZE));
+    let is_right = pages != 0 && pages >> 32 == 0 && address % PAGE_SIZE == 0 && address < ADDRESS_LIMIT;
+    if !is_right || end > ADDRESS_LIMIT {
         return Err(FfaError::InvalidParameters);
     }
-    PageRange::new(PhysAddr::new(address), pages).map_err(|_| FfaError::InvalidParameters)
+    // So large a range is nobody's.
+    Range::new(address, pages).ok_or(FfaError::Denied)
 }
 
 /// Writes a header.

@@ -6,21 +6,10 @@ use crate::{
     machine::Machine,
 };
 
-/// Bytes copied at a time.
-const CHUNK: usize = 1024;
-/// Bytes of ours, aligned so that they are zeroed and copied by words.
-#[derive(Debug)]
-#[repr(align(16))]
-struct Chunk([u8; CHUNK]);
-
-impl Chunk {
-    const ZERO: Self = Self([0; CHUNK]);
-}
-
+/// Blocks copied at a time.
+const CHUNK: usize = 64;
 /// Bytes of a block.
-const BLOCK: usize = 16;
-/// [`BLOCK`] as a distance in the buffer.
-const STEP: u32 = 16;
+const BLOCK: u32 = 16;
 
 /// Where an endpoint's TX or RX buffer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +43,7 @@ pub(in crate::memory) type Block = [u64; 2];
 pub(in crate::memory) struct Reader {
     buffer: Buffer,
     /// The copy of `start..loaded`.
-    chunk: Chunk,
+    chunk: [u64; 2 * CHUNK],
     start: u32,
     loaded: u32,
     /// The next block.
@@ -68,7 +57,7 @@ impl Reader {
     pub(in crate::memory) fn new(buffer: Buffer, bytes: u32) -> Self {
         Self {
             buffer,
-            chunk: Chunk::ZERO,
+            chunk: [0; 2 * CHUNK],
             start: 0,
             loaded: 0,
             at: 0,
@@ -102,58 +91,37 @@ impl Reader {
     ///
     /// # Errors
     /// `InvalidParameters` when there are fewer; `Aborted` when the buffer can't be read.
-    #[inline]
     pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M) -> Result<Block, FfaError> {
-        let next = self
-            .at
-            .checked_add(STEP)
-            .filter(|next| *next <= self.end)
-            .ok_or(FfaError::InvalidParameters)?;
-        if next > self.loaded {
-            self.load(machine)?;
-        }
-        let offset = self.at.wrapping_sub(self.start) as usize;
-        let bytes: &[u8; BLOCK] = self
-            .chunk
-            .0
-            .get(offset..)
-            .and_then(<[u8]>::first_chunk)
-            .ok_or(FfaError::Aborted)?;
-        self.at = next;
-        Ok(words(bytes))
+        let blocks = self.blocks(machine, 1)?;
+        blocks.first().copied().ok_or(FfaError::InvalidParameters)
     }
 
     /// The next blocks, `most` at most; none when nothing is left.
     ///
     /// # Errors
-    /// As [`Reader::block`], also when what is left is not made of whole blocks.
-    #[inline]
-    pub(in crate::memory) fn blocks<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        most: u32,
-    ) -> Result<&[[u8; BLOCK]], FfaError> {
-        if self.at < self.end && self.at >= self.loaded {
-            self.load(machine)?;
-        }
-        let from = self.at.wrapping_sub(self.start) as usize;
-        let until = self.loaded.wrapping_sub(self.start) as usize;
-        let (blocks, rest) = self.chunk.0.get(from..until).unwrap_or_default().as_chunks();
-        if !rest.is_empty() {
+    /// `InvalidParameters` when what is left is not made of whole blocks; `Aborted` when the buffer can't be read.
+    pub(in crate::memory) fn blocks<M: Machine>(&mut self, machine: &mut M, most: u32) -> Result<&[Block], FfaError> {
+        let left = self.end.wrapping_sub(self.at);
+        if !left.is_multiple_of(BLOCK) {
             return Err(FfaError::InvalidParameters);
         }
-        let blocks = blocks.get(..most as usize).unwrap_or(blocks);
-        self.at = self
-            .at
-            .saturating_add(u32::try_from(blocks.len().saturating_mul(BLOCK)).unwrap_or(u32::MAX));
-        Ok(blocks)
+        if left != 0 && self.at >= self.loaded {
+            self.load(machine)?;
+        }
+        let from = self.at.wrapping_sub(self.start) / BLOCK;
+        let until = self.loaded.wrapping_sub(self.start) / BLOCK;
+        let until = until.min(from.saturating_add(most));
+        self.at = self.start.wrapping_add(until.wrapping_mul(BLOCK));
+        let (blocks, _) = self.chunk.as_chunks();
+        Ok(blocks.get(from as usize..until as usize).unwrap_or_default())
     }
 
-    /// Copies the next bytes. Blocks are whole in a chunk: all offsets that are ever sought are multiples of 16.
+    /// Copies the next blocks, as many as there are and fit.
     #[inline(never)]
     fn load<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
-        let left = self.end.wrapping_sub(self.at) as usize;
-        let chunk = self.chunk.0.get_mut(..left.min(CHUNK)).ok_or(FfaError::Aborted)?;
+        let left = self.end.wrapping_sub(self.at) / BLOCK;
+        let count = (left as usize).min(CHUNK);
+        let chunk = self.chunk.get_mut(..count.wrapping_mul(2)).ok_or(FfaError::Aborted)?;
         let from = self
             .buffer
             .range
@@ -161,27 +129,21 @@ impl Reader {
             .checked_add(u64::from(self.at))
             .ok_or(FfaError::Aborted)?;
         machine
-            .copy_in(self.buffer.world, from, chunk)
+            .copy_in_words(self.buffer.world, from, chunk)
             .map_err(|_| FfaError::Aborted)?;
         self.start = self.at;
-        self.loaded = self.at.saturating_add(u32::try_from(chunk.len()).unwrap_or(0));
+        self.loaded = self
+            .at
+            .wrapping_add(BLOCK.wrapping_mul(u32::try_from(count).unwrap_or(0)));
         Ok(())
     }
-}
-
-/// A block from its bytes.
-#[inline]
-pub(in crate::memory) fn words(bytes: &[u8; BLOCK]) -> Block {
-    let (low, high) = bytes.split_at(BLOCK / 2);
-    let word = |half: &[u8]| half.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-    [word(low), word(high)]
 }
 
 /// Writes blocks of 16 bytes to a buffer, in order.
 #[derive(Debug)]
 pub(in crate::memory) struct Writer {
     buffer: Buffer,
-    chunk: Chunk,
+    chunk: [u64; 2 * CHUNK],
     used: usize,
     /// Bytes that are in the buffer already.
     written: u64,
@@ -192,7 +154,7 @@ impl Writer {
     pub(in crate::memory) const fn new(buffer: Buffer) -> Self {
         Self {
             buffer,
-            chunk: Chunk::ZERO,
+            chunk: [0; 2 * CHUNK],
             used: 0,
             written: 0,
         }
@@ -202,21 +164,35 @@ impl Writer {
     ///
     /// # Errors
     /// `NoMemory` when the buffer is too small, `Aborted` when it can't be written.
-    #[inline]
-    pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M, [low, high]: Block) -> Result<(), FfaError> {
-        if self.used == CHUNK {
-            self.flush(machine)?;
+    #[inline(never)]
+    pub(in crate::memory) fn block<M: Machine>(&mut self, machine: &mut M, block: Block) -> Result<(), FfaError> {
+        self.fill(machine, 1, |_| Some(block))
+    }
+
+    /// Appends so many blocks, which `next` gives.
+    ///
+    /// # Errors
+    /// As [`Writer::block`]; `Aborted` when `next` has none.
+    #[inline(always)]
+    pub(in crate::memory) fn fill<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        count: u32,
+        mut next: impl FnMut(&M) -> Option<Block>,
+    ) -> Result<(), FfaError> {
+        let mut left = count as usize;
+        while left != 0 {
+            if self.used >= CHUNK {
+                self.flush(machine)?;
+            }
+            let until = CHUNK.min(self.used.wrapping_add(left));
+            let (places, _) = self.chunk.as_chunks_mut();
+            for place in places.get_mut(self.used..until).unwrap_or_default() {
+                *place = next(machine).ok_or(FfaError::Aborted)?;
+            }
+            left = left.wrapping_sub(until.wrapping_sub(self.used));
+            self.used = until;
         }
-        let place: &mut [u8; BLOCK] = self
-            .chunk
-            .0
-            .get_mut(self.used..)
-            .and_then(<[u8]>::first_chunk_mut)
-            .ok_or(FfaError::Aborted)?;
-        let (first, second) = place.split_at_mut(BLOCK / 2);
-        first.copy_from_slice(&low.to_le_bytes());
-        second.copy_from_slice(&high.to_le_bytes());
-        self.used = self.used.wrapping_add(BLOCK);
         Ok(())
     }
 
@@ -226,8 +202,8 @@ impl Writer {
     /// As [`Writer::block`].
     #[inline(never)]
     pub(in crate::memory) fn flush<M: Machine>(&mut self, machine: &mut M) -> Result<(), FfaError> {
-        let bytes = self.chunk.0.get(..self.used).ok_or(FfaError::Aborted)?;
-        let after = self.written.saturating_add(bytes.len() as u64);
+        let words = self.chunk.get(..self.used.wrapping_mul(2)).ok_or(FfaError::Aborted)?;
+        let after = self.written.saturating_add(size_of_val(words) as u64);
         if after > self.buffer.range.bytes() {
             return Err(FfaError::NoMemory);
         }
@@ -238,7 +214,7 @@ impl Writer {
             .checked_add(self.written)
             .ok_or(FfaError::Aborted)?;
         machine
-            .copy_out(self.buffer.world, to, bytes)
+            .copy_out_words(self.buffer.world, to, words)
             .map_err(|_| FfaError::Aborted)?;
         self.written = after;
         self.used = 0;
@@ -276,7 +252,7 @@ mod tests {
             .unwrap();
         // What was copied with it is not copied again, what comes behind it is copied once.
         assert_eq!(reader.blocks(&mut machine, 100).unwrap().len(), 63);
-        assert_eq!(reader.blocks(&mut machine, 100).unwrap()[0], [2; 16]);
+        assert_eq!(reader.blocks(&mut machine, 100).unwrap()[0], [0x0202_0202_0202_0202; 2]);
         assert!(reader.is_done());
         assert_eq!(reader.seek(2032), Err(FfaError::InvalidParameters), "never back");
         assert_eq!(reader.block(&mut machine), Err(FfaError::InvalidParameters));
