@@ -1,6 +1,9 @@
 //! A guided tour: what the partitions do for the normal world and each other, and what becomes of one that misbehaves.
 
-use tantalum_agent::{ATTACK, Command, DONE, Death, ECHO, FORWARD, Probe};
+mod memory;
+mod notification;
+
+use tantalum_agent::{ATTACK, Command, DONE, Death, ECHO, FORWARD, Probe, USER};
 use tantalum_partition::{
     ffa::{Error, FfaError, Outcome as Answer, SMC},
     normal_world::{gic, timer},
@@ -18,7 +21,7 @@ use crate::{
 type Scene = (&'static str, &'static str, fn(&World) -> Outcome);
 
 /// The scenes, in order.
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 9] = [
     (
         "demo::every_core_gets_an_echo",
         "Every core sends a message to the partition echo, all at once.",
@@ -35,6 +38,16 @@ const SCENES: [Scene; 6] = [
         preempt,
     ),
     (
+        "demo::page_is_shared_and_taken_back",
+        "The normal world shares a page with the partition echo, and takes it back.",
+        memory::lend,
+    ),
+    (
+        "demo::partition_raises_a_notification",
+        "The partition forward has news for the normal world.",
+        notification::notify,
+    ),
+    (
         "demo::stray_access_is_contained",
         "The partition attack reads and writes where it must not.",
         stray_accesses,
@@ -43,6 +56,11 @@ const SCENES: [Scene; 6] = [
         "demo::failing_partition_is_stopped",
         "The partition attack throws its exception vectors away and jumps into the void.",
         death,
+    ),
+    (
+        "demo::partition_is_started_afresh",
+        "The partition user, at S-EL0, follows a null pointer; its manifest has it started afresh.",
+        restart,
     ),
     ("demo::others_live_on", "The others never noticed.", others),
 ];
@@ -157,6 +175,19 @@ fn death(world: &World) -> Outcome {
         Err(Error::Ffa(FfaError::Aborted)) => println!("    FFA_ERROR(ABORTED): and it stays so"),
         other => fail!("expected FFA_ERROR(ABORTED) again, got {other:?}"),
     }
+    Ok(())
+}
+
+fn restart(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    let level = command(user, Command::Status, &[])?[6];
+    expect_eq!(level, 0, "the exception level of user");
+    match send(user, Command::Read.words(&[0])) {
+        Err(Error::Ffa(FfaError::Aborted)) => println!("    FFA_ERROR(ABORTED): user could not answer"),
+        other => fail!("expected FFA_ERROR(ABORTED), got {other:?}"),
+    }
+    expect_alive(user)?;
+    println!("    user answers again, with its memory as it was loaded");
     Ok(())
 }
 

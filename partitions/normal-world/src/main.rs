@@ -3,7 +3,7 @@
 //! | partitions | what happens |
 //! | --- | --- |
 //! | bench1, and others like it | measures: `bench <name> <instructions>` |
-//! | echo, forward and attack | a guided tour |
+//! | echo, forward, attack and user | a guided tour |
 //! | one that is unknown here | each is sent a message, and its answer shown |
 //! | any other | the tests that can run with those |
 //!
@@ -21,9 +21,10 @@ mod tests;
 mod visit;
 mod world;
 
-use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD};
+use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD, USER};
 use tantalum_partition::{
     Boot, entry,
+    ffa::Uuid,
     normal_world::{gic, psci},
     println,
 };
@@ -31,6 +32,9 @@ use tantalum_partition::{
 use crate::{report::Score, world::World};
 
 entry!(main);
+
+/// The partitions of the tour.
+const DEMONSTRATION: [Uuid; 4] = [ECHO, FORWARD, ATTACK, USER];
 
 fn main(boot: Boot) -> ! {
     gic::init();
@@ -46,7 +50,9 @@ fn main(boot: Boot) -> ! {
     let mut score = Score::default();
     if world.find(BENCH[0]).is_some() {
         bench::run(&world, &mut score);
-    } else if [ECHO, FORWARD, ATTACK].iter().all(|uuid| world.find(*uuid).is_some()) && world.partitions().len() == 3 {
+    } else if DEMONSTRATION.iter().all(|uuid| world.find(*uuid).is_some())
+        && world.partitions().len() == DEMONSTRATION.len()
+    {
         demo::run(&world, &mut score);
     } else if world.strangers().next().is_some() {
         visit::run(&world, &mut score);
