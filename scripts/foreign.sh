@@ -59,19 +59,19 @@ foreign_mirror() {
     fi
 }
 
-# use_suite SUITE TYPE: own_apt works with that suite alone, for arm64.
+# use_suite SUITE TYPE [ARCHITECTURE]: own_apt works with that suite alone, for arm64 or another architecture.
 use_suite() {
-    local keyring=/usr/share/keyrings/debian-archive-keyring signed='' key
+    local architecture=${3:-arm64} name=$1-$2${3:+-$3} keyring=/usr/share/keyrings/debian-archive-keyring signed='' key
     for key in "$keyring".{gpg,pgp}; do
         [[ -e $key ]] && signed=" [signed-by=$key]"
     done
-    use_apt "$1-$2" "$2$signed $(foreign_mirror) $1 main"
-    : >"$APT_DIR/$1-$2/status" # what this machine has installed is none of that architecture's business
+    use_apt "$name" "$2$signed $(foreign_mirror) $1 main"
+    : >"$APT_DIR/$name/status" # what this machine has installed is none of that architecture's business
     cat >>"$OWN_APT_CONFIG" <<EOF
-Dir::State::status "$APT_DIR/$1-$2/status";
-APT::Architecture "arm64";
+Dir::State::status "$APT_DIR/$name/status";
+APT::Architecture "$architecture";
 #clear APT::Architectures;
-APT::Architectures { "arm64"; };
+APT::Architectures { "$architecture"; };
 EOF
 }
 

@@ -2,8 +2,10 @@
 # Boots Debian's Linux in the normal world, with OP-TEE and partitions of our own in the secure world.
 #
 # Usage: linux.sh [test]   without "test" Linux gives a shell on this terminal, with it it runs its tests and powers off
+#        linux.sh run PROGRAM    it runs that program and powers off
 #   XTEST='1001 4001'      the cases of OP-TEE's test suite to run in the tests; "all" for all
 #   LINUX_ARGS='...'       more for the kernel's command line
+#   FFA_MODULE=no          without the kernel module of ffa-module.sh
 #   LINUX_EXTRA='a b'      folders whose content is put into Linux's root too
 #   SPD=opteed             no SPMC: OP-TEE alone in the secure world, under TF-A's classic dispatcher
 # and what run.sh, pack.sh, tfa.sh, optee.sh and linux-root.sh take.
@@ -34,25 +36,34 @@ write_chosen() {
 EOF
 }
 
+# The folder with the kernel module. Linux does without, if there are no headers for its kernel.
+ffa_module() {
+    [[ ${FFA_MODULE:-yes} != no && -z ${LINUX_IMAGE:-} ]] || return 0
+    "$SCRIPTS/ffa-module.sh" || warn "Linux gets no kernel module to send messages to partitions with."
+}
+
 main() {
-    local mode=${1:-shell} arguments=quiet extra=()
+    local mode=${1:-shell} arguments=quiet programs extra=() qemu=()
     case $mode in
     shell) export TERMINAL=1 ;;
     test)
         arguments="loglevel=4 tantalum=test"
         [[ -z ${XTEST:-} ]] || arguments+=" tantalum.xtest=${XTEST// /,}"
         ;;
-    *) die "There is no $mode." "There are: shell, test." ;;
+    run) arguments="quiet tantalum=run tantalum.run=${2:?which program?}" ;;
+    *) die "There is no $mode." "There are: shell, test, run." ;;
     esac
     [[ $SCENARIO == linux || $SCENARIO == opteed ]] || die "SPD=$SPD is not known here." "There are: spmd, opteed."
     OPTEE=$("$SCRIPTS/optee.sh")
     [[ $SCENARIO == linux ]] || export SPMC=$OPTEE/tee-raw.bin SPMC_MANIFEST=none
-    read -ra extra <<<"${LINUX_EXTRA:-}"
+    programs=$("$SCRIPTS/gp.sh" "$OPTEE")
+    read -ra extra <<<"$programs $(ffa_module) ${LINUX_EXTRA:-}"
     "$SCRIPTS/linux-root.sh" "$PACKED" "$ROOT/manifests/qemu/$SCENARIO/root" "${extra[@]}" >/dev/null
     write_chosen "$arguments"
     export OPTEE BL33=none DTB_ADD=$PACKED/chosen.dtsi
     export TFA_FLAGS="ARM_LINUX_KERNEL_AS_BL33=1 PRELOADED_BL33_BASE=$KERNEL_ADDRESS ${TFA_FLAGS:-}"
-    exec "$SCRIPTS/run.sh" "$SCENARIO" \
+    read -ra qemu <<<"${QEMU_ARGS:-}"
+    exec "$SCRIPTS/run.sh" "$SCENARIO" "${qemu[@]}" \
         -device "loader,file=$PACKED/Image,addr=$KERNEL_ADDRESS,force-raw=on" \
         -device "loader,file=$PACKED/initramfs.cpio,addr=$INITRAMFS_ADDRESS,force-raw=on"
 }

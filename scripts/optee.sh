@@ -9,6 +9,7 @@
 #   tool COMMAND...        runs the command with the Python modules that OP-TEE's scripts need
 #   OPTEE_DIR=<tree>       build this tree (nothing is written into it) instead of Debian's sources
 #   OPTEE_FLAGS='A=1 ..'   more flags for OP-TEE's make
+#   OPTEE_PTA=<folder>     a pseudo-TA that is built into it, from outside its tree (partitions/optee/pta); "none" for none
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$SCRIPTS/debian.sh"
@@ -33,6 +34,9 @@ AS_PARTITION=(
 
 # All of the secure memory behind the first MiB is its own, and the interrupt controller's secure side.
 ALONE=(CFG_ARM_GICV3=y)
+
+PTA=${OPTEE_PTA:-$ROOT/partitions/optee/pta}
+[[ $PTA != none ]] || PTA=''
 
 all_flags() {
     if [[ ${SPD:-spmd} == spmd ]]; then
@@ -84,6 +88,7 @@ source_identity() {
     else
         source_folder optee-os
     fi
+    [[ -z $PTA ]] || cat "$PTA"/* "$PTA"/../include/*
 }
 
 build() {
@@ -92,8 +97,10 @@ build() {
         source=$WORK/source
         unpack_source optee-os "$source"
     fi
+    # In the environment, its makefiles add their own folders to that variable.
     # shellcheck disable=SC2046  # flags are words
     env --ignore-environment PATH="$PATH" HOME="$HOME" PYTHONDONTWRITEBYTECODE=1 \
+        ${PTA:+"core-platform-subdirs=$(realpath "$PTA")"} \
         make --directory="$source" --jobs="$(nproc)" O="$WORK/build" \
         CROSS_COMPILE=aarch64-linux-gnu- CROSS_COMPILE64=aarch64-linux-gnu- $(all_flags)
     mkdir "$WORK/done"
@@ -103,6 +110,7 @@ build() {
 }
 
 main() {
+    [[ -z $PTA || -e $PTA/sub.mk ]] || die "OPTEE_PTA=$PTA has no sub.mk."
     [[ -z ${OPTEE_DIR:-} || -e $OPTEE_DIR/mk/compile.mk ]] || die "OPTEE_DIR=$OPTEE_DIR is not a tree of OP-TEE."
     lock optee
     make_work_dir
