@@ -24,12 +24,10 @@ FLAGS=(
     PLATFORM=vexpress-qemu_armv8a CFG_ARM64_core=y CFG_USER_TA_TARGETS=ta_arm64
 )
 AS_PARTITION=(
-    # The SPMC at S-EL2 is who owns the interrupt controller.
-    CFG_CORE_SEL2_SPMC=y CFG_ARM_GICV3=n CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n
+    # The SPMC at S-EL2 owns the interrupt controller and offers an interface of its own for interrupts.
+    CFG_CORE_SEL2_SPMC=y CFG_ARM_GICV3=n CFG_CORE_HAFNIUM_INTC=y CFG_CORE_WORKAROUND_NSITR_CACHE_PRIME=n
     "CFG_TZDRAM_START=$(printf '%#x' $((LOAD_ADDRESS + ENTRY_OFFSET)))"
     "CFG_TZDRAM_SIZE=$(printf '%#x' $((MEMORY - ENTRY_OFFSET)))"
-    # It prints by FFA_CONSOLE_LOG and has no device of its own.
-    CFG_FFA_CONSOLE=y CFG_CORE_HAFNIUM_INTC=n
 )
 
 # All of the secure memory behind the first MiB is its own, and the interrupt controller's secure side.
