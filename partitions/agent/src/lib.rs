@@ -33,6 +33,8 @@ pub const ATTACK: Uuid = uuid!("d04a6f3b-7e15-4298-a0c9-61b5f8e2c750");
 pub const VAULT: Uuid = uuid!("96d83ef0-eac1-4b57-b36d-028d19e4f750");
 /// UUID of the partition at S-EL0.
 pub const USER: Uuid = uuid!("61f8d2a7-3c90-4be5-8d14-7a2e95c0f6b3");
+/// Offset from a partition's load address of pages that its program does not use: two for buffers.
+pub const FREE: u64 = 0xd_0000;
 /// Offset from the load address of the partition at S-EL0 of a page that it makes data, and of one that it makes constants.
 /// The page after them stays code, as all is at first.
 pub const USER_DATA: u64 = 0xf_0000;

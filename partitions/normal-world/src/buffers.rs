@@ -20,8 +20,10 @@ pub const FORWARD_BASE: u64 = 0x0e30_0000;
 pub const RELAY_BASE: u64 = 0x0e40_0000;
 /// Where the manifests put the attacking partition.
 pub const ATTACK_BASE: u64 = 0x0e60_0000;
+/// Where the manifest puts the partition at S-EL0.
+pub const USER_BASE: u64 = 0x0e80_0000;
 /// In a partition's memory: pages that its program does not use.
-pub const FREE: u64 = 0xd_0000;
+pub const FREE: u64 = tantalum_agent::FREE;
 
 /// So many bytes at the start of RX are all ones when it has just been mapped.
 const FILLED: u64 = 256;

@@ -1,6 +1,6 @@
 //! `FFA_MEM_PERM_GET` and `FFA_MEM_PERM_SET`. What is not as it should be is a panic, and the initialisation fails.
 
-use tantalum_agent::{USER_CONSTANTS, USER_DATA};
+use tantalum_agent::{FREE, USER_CONSTANTS, USER_DATA};
 use tantalum_partition::{
     ffa::{FfaError, Permissions, SMC, error_code, registers},
     image_range, probe,
@@ -40,6 +40,8 @@ pub fn test() {
     started(base, data);
     changes(data, constants);
     refusals(base, data);
+    // For its buffers.
+    expect(&[SET64, base + FREE, 2, DATA], Ok(0));
     // Other pages are as they were.
     expect(&[GET64, code], Ok(CODE));
     assert_eq!(probe::read64(code), Ok(0), "a page of code can be read");

@@ -1,6 +1,6 @@
 //! `FFA_MSG_SEND2`: messages from TX to RX, between all kinds of endpoints, and the buffers that a hypervisor passes on for its VMs.
 
-use tantalum_agent::{ECHO, FORWARD, RELAY, RELAY_SERVICE, SILENT};
+use tantalum_agent::{ECHO, FORWARD, RELAY, RELAY_SERVICE, SILENT, USER};
 use tantalum_partition::{
     ffa::{FfaError, Uuid, UuidHelper},
     normal_world::gic,
@@ -8,7 +8,7 @@ use tantalum_partition::{
 
 use super::tests;
 use crate::{
-    buffers::{ECHO_BASE, FORWARD_BASE, PAGE, Pair, RELAY_BASE},
+    buffers::{ECHO_BASE, FORWARD_BASE, PAGE, Pair, RELAY_BASE, USER_BASE},
     report::{Outcome, expect_eq},
     talk::{
         BITMAP_CREATE, BITMAP_DESTROY, FEATURES, MSG_SEND2, NOTIFICATION_GET, NOTIFICATION_INFO_GET64, RX_ACQUIRE,
@@ -105,7 +105,7 @@ fn forget(pair: &Pair) -> Outcome {
 
 fn message_reaches_a_partition(world: &World) -> Outcome {
     let own = Pair::of_normal_world()?;
-    for (uuid, base) in [(FORWARD, FORWARD_BASE), (ECHO, ECHO_BASE)] {
+    for (uuid, base) in [(FORWARD, FORWARD_BASE), (ECHO, ECHO_BASE), (USER, USER_BASE)] {
         let partition = world.need(uuid)?;
         let pair = Pair::of_partition(partition, base)?;
         forget(&pair)?;
@@ -126,11 +126,21 @@ fn message_reaches_another_partition(world: &World) -> Outcome {
     let forward = Pair::of_partition(world.need(FORWARD)?, FORWARD_BASE)?;
     let echo = Pair::of_partition(world.need(ECHO)?, ECHO_BASE)?;
     let relay = Pair::of_partition(world.need(RELAY)?, RELAY_BASE)?;
-    for (from, to) in [(&forward, &echo), (&echo, &forward), (&echo, &relay), (&relay, &echo)] {
+    let user = Pair::of_partition(world.need(USER)?, USER_BASE)?;
+    for (from, to) in [
+        (&forward, &echo),
+        (&echo, &forward),
+        (&echo, &relay),
+        (&relay, &echo),
+        (&user, &echo),
+        (&forward, &user),
+    ] {
         exchange(from, to, Uuid::nil())?;
     }
     expect_eq!(framework(&echo)?, 1, "framework notifications: RX is full");
-    expect_eq!(framework(&forward)?, 1, "framework notifications: RX is full");
+    for pair in [&forward, &user] {
+        expect_eq!(framework(pair)?, 1, "framework notifications: RX is full");
+    }
     let _ = smc(&[NOTIFICATION_INFO_GET64]);
     Ok(())
 }
@@ -140,6 +150,7 @@ fn message_reaches_the_normal_world(world: &World) -> Outcome {
     let forward = Pair::of_partition(world.need(FORWARD)?, FORWARD_BASE)?;
     // Without a bitmap the message arrives all the same.
     exchange(&forward, &own, Uuid::nil())?;
+    exchange(&Pair::of_partition(world.need(USER)?, USER_BASE)?, &own, Uuid::nil())?;
     expect_success(&smc(&[BITMAP_CREATE, 0, 1]), "FFA_NOTIFICATION_BITMAP_CREATE")?;
     let exchanged = exchange(&forward, &own, Uuid::nil());
     let pending = framework(&own);

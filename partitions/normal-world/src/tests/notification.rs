@@ -1,6 +1,6 @@
 //! `FFA_NOTIFICATION_*`: bits that endpoints raise for each other, and the interrupt that tells the normal world of them.
 
-use tantalum_agent::{ECHO, FORWARD, RELAY};
+use tantalum_agent::{ECHO, FORWARD, RELAY, USER};
 use tantalum_partition::{
     ffa::{FfaError, Outcome as Answer, Partition, SMC},
     normal_world::gic,
@@ -379,7 +379,7 @@ fn global_one_of_a_partition_reaches_the_normal_world(world: &World) -> Outcome 
 }
 
 fn global_one_of_the_normal_world_reaches_a_partition(world: &World) -> Outcome {
-    for partition in [world.need(FORWARD)?, world.need(ECHO)?] {
+    for partition in [world.need(FORWARD)?, world.need(ECHO)?, world.need(USER)?] {
         let receiver = Secure(partition);
         let _bound = Bound::new(NormalWorld, receiver, 0, BITS)?;
         for flags in [0, DELAY] {
@@ -399,7 +399,7 @@ fn global_one_of_the_normal_world_reaches_a_partition(world: &World) -> Outcome 
 fn global_one_reaches_another_partition(world: &World) -> Outcome {
     let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
     // The sender needs no notifications of its own.
-    for sender in [forward, world.need(RELAY)?] {
+    for sender in [forward, world.need(RELAY)?, world.need(USER)?] {
         let _bound = Bound::new(Secure(sender), Secure(echo), 0, BITS)?;
         set(Secure(sender), Secure(echo), DELAY, BITS)?;
         Lists::expect(&[(echo.id, &[])])?;

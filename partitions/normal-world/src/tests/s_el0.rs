@@ -1,17 +1,25 @@
 //! A partition at S-EL0: messages, interruption, registers, and the faults that stop it alone. It is started afresh each time.
 
-use tantalum_agent::{Command, DONE, Death, ECHO, FORWARD, USER, USER_CONSTANTS, USER_DATA};
+use tantalum_agent::{Command, DONE, Death, ECHO, FORWARD, Probe, USER, USER_CONSTANTS, USER_DATA};
 use tantalum_partition::{
     arch,
-    ffa::{Error, FfaError, Outcome as Answer, Partition, SMC},
+    ffa::{
+        Error, FfaError, Outcome as Answer, Partition, SMC,
+        memory::{Layout, NEVER_EXECUTE, NORMAL, READ_WRITE, Transaction, relinquish},
+    },
     normal_world::{gic, timer},
+    probe,
 };
 
 use super::tests;
 use crate::{
+    buffers::{ECHO_BASE, FREE, NORMAL_WORLD, PAGE, Pair, USER_BASE},
     cores,
     report::{Outcome, check, expect_eq, fail},
-    talk::{Conduit, FEATURES, SUCCESS, call_from, command, expect_alive, expect_error, finish, send, smc},
+    talk::{
+        Conduit, FEATURES, MEM_LEND, MEM_RECLAIM, MEM_RELINQUISH, MEM_RETRIEVE_REQ, MEM_RETRIEVE_RESP, MEM_SHARE,
+        SUCCESS, call_from, command, expect_alive, expect_error, expect_success, finish, send, smc,
+    },
     world::World,
 };
 
@@ -28,6 +36,9 @@ tests! { "s_el0":
     faults_of_fetches_stop_it,
     instructions_of_higher_levels_stop_it,
     gives_up_by_itself,
+    memory_of_the_normal_world_comes_and_goes,
+    memory_of_a_partition_comes_and_goes,
+    own_memory_is_lent_and_reclaimed,
     others_live_on,
 }
 
@@ -36,7 +47,7 @@ const MEM_PERM_SET: u64 = 0xc400_0089;
 const SECONDARY_EP_REGISTER: u64 = 0xc400_0087;
 
 /// Where the partition is loaded.
-const BASE: u64 = 0x0e80_0000;
+const BASE: u64 = USER_BASE;
 const CODE: u64 = BASE + 0x4000;
 
 fn takes_messages_from_every_core(world: &World) -> Outcome {
@@ -200,6 +211,131 @@ fn gives_up_by_itself(world: &World) -> Outcome {
     let user = world.need(USER)?;
     stops(user, Command::Die, &[Death::Abort as u64])?;
     stops(user, Command::Die, &[Death::Panic as u64])
+}
+
+/// Sends one page: the owner's descriptor, in TX. Returns the handle.
+fn pass_on(owner: &Pair, call: u64, borrower: &Pair, page: u64) -> Outcome<u64> {
+    let transaction = Transaction {
+        layout: Layout::V1_2,
+        sender: (owner.id() & 0xffff) as u16,
+        attributes: if call == MEM_SHARE { NORMAL } else { 0 },
+        flags: 0,
+        handle: 0,
+        tag: 0,
+        borrowers: &[((borrower.id() & 0xffff) as u16, READ_WRITE)],
+        ranges: Some((1, 1)),
+    };
+    let mut words = [0; 16];
+    let head = transaction.head();
+    let length = head.words().len();
+    words[..length].copy_from_slice(head.words());
+    words[length..length + 2].copy_from_slice(&[page, 1]);
+    owner.send(&words[..length + 2])?;
+    let bytes = 8 * (length as u64 + 2);
+    let answer = owner.call(&[call, bytes, bytes])?;
+    expect_eq!(answer[..2], [SUCCESS, 0], "x0 and x1 after {call:#x}");
+    Ok(answer[2] | answer[3] << 32)
+}
+
+/// Retrieves it.
+fn retrieve(borrower: &Pair, owner: &Pair, handle: u64) -> Outcome {
+    let transaction = Transaction {
+        layout: Layout::V1_2,
+        sender: (owner.id() & 0xffff) as u16,
+        attributes: 0,
+        flags: 0,
+        handle,
+        tag: 0,
+        borrowers: &[((borrower.id() & 0xffff) as u16, READ_WRITE | NEVER_EXECUTE)],
+        ranges: None,
+    };
+    let head = transaction.head();
+    borrower.send(head.words())?;
+    let bytes = 8 * head.words().len() as u64;
+    let answer = borrower.call(&[MEM_RETRIEVE_REQ, bytes, bytes])?;
+    expect_eq!(
+        (answer[0], answer[2]),
+        (MEM_RETRIEVE_RESP, answer[1]),
+        "x0 and x2 after FFA_MEM_RETRIEVE_REQ"
+    );
+    borrower.release()
+}
+
+fn give_back(borrower: &Pair, owner: &Pair, handle: u64) -> Outcome {
+    borrower.send(&relinquish(handle, 0, (borrower.id() & 0xffff) as u16))?;
+    expect_success(&borrower.call(&[MEM_RELINQUISH])?, "FFA_MEM_RELINQUISH")?;
+    let answer = owner.call(&[MEM_RECLAIM, handle & 0xffff_ffff, handle >> 32, 0])?;
+    expect_success(&answer, "FFA_MEM_RECLAIM")
+}
+
+/// Has a partition read and write a page.
+fn uses(partition: Partition, page: u64, expected: u64, value: u64) -> Outcome {
+    let read = Probe::from_words(&crate::talk::ask(partition, Command::Read.words(&[page]))?);
+    expect_eq!(read, Some(Probe::Passed(expected)), "what {:#x} reads", partition.id);
+    let written = Probe::from_words(&crate::talk::ask(partition, Command::Write.words(&[page, value]))?);
+    expect_eq!(written, Some(Probe::Passed(0)), "what {:#x} writes", partition.id);
+    Ok(())
+}
+
+fn memory_of_the_normal_world_comes_and_goes(world: &World) -> Outcome {
+    let user = world.need(USER)?;
+    let page = NORMAL_WORLD + 0x10_0000;
+    let own = Pair::of_normal_world()?;
+    for (call, value) in [(MEM_SHARE, 0x1111), (MEM_LEND, 0x2222)] {
+        let pair = Pair::of_partition(user, USER_BASE)?;
+        check!(probe::write64(page, value).is_ok(), "own memory to be writable");
+        let handle = pass_on(&own, call, &pair, page)?;
+        retrieve(&pair, &own, handle)?;
+        uses(user, page, value, value + 1)?;
+        give_back(&pair, &own, handle)?;
+        expect_eq!(probe::read64(page), Ok(value + 1), "what the partition has written");
+        drop(pair);
+        stops(user, Command::Read, &[page])?;
+    }
+    // A borrower that dies gives back what it has.
+    let pair = Pair::of_partition(user, USER_BASE)?;
+    let handle = pass_on(&own, MEM_SHARE, &pair, page)?;
+    retrieve(&pair, &own, handle)?;
+    stops(user, Command::Read, &[0])?;
+    let answer = own.call(&[MEM_RECLAIM, handle & 0xffff_ffff, handle >> 32, 0])?;
+    expect_success(&answer, "FFA_MEM_RECLAIM from a borrower that died")?;
+    stops(user, Command::Write, &[page, 0])
+}
+
+fn memory_of_a_partition_comes_and_goes(world: &World) -> Outcome {
+    let (user, echo) = (world.need(USER)?, world.need(ECHO)?);
+    let page = ECHO_BASE + FREE + 4 * PAGE;
+    command(echo, Command::Map, &[page, page, PAGE, 0])?;
+    let owner = Pair::of_partition(echo, ECHO_BASE)?;
+    let pair = Pair::of_partition(user, USER_BASE)?;
+    command(echo, Command::Write, &[page, 0x3333])?;
+    let handle = pass_on(&owner, MEM_SHARE, &pair, page)?;
+    retrieve(&pair, &owner, handle)?;
+    uses(user, page, 0x3333, 0x4444)?;
+    uses(echo, page, 0x4444, 0x5555)?;
+    uses(user, page, 0x5555, 0x6666)?;
+    give_back(&pair, &owner, handle)?;
+    drop(pair);
+    stops(user, Command::Read, &[page])
+}
+
+fn own_memory_is_lent_and_reclaimed(world: &World) -> Outcome {
+    let (user, echo) = (world.need(USER)?, world.need(ECHO)?);
+    let page = BASE + USER_DATA;
+    let owner = Pair::of_partition(user, USER_BASE)?;
+    let pair = Pair::of_partition(echo, ECHO_BASE)?;
+    command(echo, Command::Map, &[page, page, PAGE, 0])?;
+    command(user, Command::Write, &[page, 0x7777])?;
+    let handle = pass_on(&owner, MEM_LEND, &pair, page)?;
+    retrieve(&pair, &owner, handle)?;
+    uses(echo, page, 0x7777, 0x8888)?;
+    give_back(&pair, &owner, handle)?;
+    uses(user, page, 0x8888, 0x9999)?;
+    // Lent, it is not accessible: the partition stops, and starts afresh once it has all of its memory.
+    pass_on(&owner, MEM_LEND, &pair, page)?;
+    drop(pair);
+    drop(owner);
+    stops(user, Command::Write, &[page, 0])
 }
 
 fn others_live_on(world: &World) -> Outcome {

@@ -46,6 +46,8 @@ pub struct Space<'a> {
     pub roots: Stage2Roots,
     /// It was stopped: nothing is passed on to it.
     pub stopped: bool,
+    /// It is at S-EL0: nothing of it is both writable and executable.
+    pub at_el0: bool,
 }
 
 /// Where partitions are found.
@@ -63,6 +65,7 @@ impl Partitions for crate::spmc::Spmc {
             tables,
             roots,
             stopped,
+            at_el0: partition.el1.is_some(),
         })
     }
 }
@@ -315,6 +318,7 @@ fn unmap<M: Machine>(tables: &mut Tables, machine: &mut M, roots: &Stage2Roots, 
 pub(super) struct Tenant<'a> {
     tables: TicketMutexGuard<'a, Stage2Tables>,
     roots: Stage2Roots,
+    at_el0: bool,
 }
 
 impl<'a> Tenant<'a> {
@@ -324,13 +328,15 @@ impl<'a> Tenant<'a> {
         Some(Self {
             tables: space.tables.lock(),
             roots: space.roots,
+            at_el0: space.at_el0,
         })
     }
 
     /// Maps all ranges of a share.
     ///
     /// # Errors
-    /// `Denied` when something else is mapped there, or they are beyond what a partition can address; `NoMemory`, also when
+    /// `Denied` when something else is mapped there, or they are beyond what a partition can address, and for more than a
+    /// partition at S-EL0 may do; `NoMemory`, also when
     /// the space has more than `max_tables` tables then. Nothing is mapped then.
     pub(super) fn map<M: Machine>(
         &mut self,
@@ -340,6 +346,9 @@ impl<'a> Tenant<'a> {
         max_tables: usize,
     ) -> Result<(), FfaError> {
         let memory = share.memory.ok_or(FfaError::Aborted)?;
+        if self.at_el0 && granted.write && granted.execute {
+            return Err(FfaError::Denied);
+        }
         let kind = if memory.device {
             MemoryType::DeviceNGnRnE
         } else {

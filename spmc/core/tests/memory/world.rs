@@ -75,6 +75,7 @@ impl Partitions for Sps {
             tables: &sp.tables,
             roots: sp.roots,
             stopped: sp.stopped.get(),
+            at_el0: false,
         })
     }
 }

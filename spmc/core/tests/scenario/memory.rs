@@ -43,7 +43,7 @@ const RAM: u64 = 0x4000_4000;
 /// A page of the normal world's that is b's by its manifest.
 const TAKEN: u64 = 0x4000_f000;
 
-/// a and b have buffers, c has none, r has and may be started afresh; so has o, of FF-A 1.0.
+/// a and b have buffers, c has none, r has and may be started afresh; so has o, of FF-A 1.0, and u, at S-EL0.
 fn system() -> (Spmc, FakeMachine) {
     let (spmc, mut machine) = Builder::new(2)
         .partition_with("a", PartitionBuilder::indirect)
@@ -60,6 +60,12 @@ fn system() -> (Spmc, FakeMachine) {
         .partition("c")
         .partition_with("r", |r| r.indirect().restart())
         .partition_with("o", |o| o.indirect().version(1, 0))
+        .partition_with("u", |u| {
+            let buffers = Builder::buffers(5).rx.base().as_u64();
+            u.s_el0()
+                .indirect()
+                .region("buffers", World::Secure, buffers, 2, Access::READ | Access::WRITE)
+        })
         .build();
     let ram = PageRange::new(PhysAddr::new(NWD_TX), 16).expect("a range");
     machine.memory.add(World::NonSecure, ram);
@@ -67,6 +73,8 @@ fn system() -> (Spmc, FakeMachine) {
 }
 const R: u64 = 0x8004;
 const O: u64 = 0x8005;
+/// At S-EL0.
+const U: u64 = 0x8006;
 
 fn booted<'s>(spmc: &'s Spmc, machine: FakeMachine) -> System<'s> {
     let mut system = System::booted(spmc, machine);
@@ -217,6 +225,40 @@ fn from_the_normal_world_to_a_partition_and_back() {
         assert_eq!(reclaim(&mut system, handle), error(INVALID_PARAMETERS));
     }
     assert_eq!(spmc.shares().shares(), 0);
+}
+
+#[test]
+fn at_s_el0_nothing_is_writable_and_executable() {
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    for function in [LEND, DONATE] {
+        let page = own(A, 3);
+        let handle = within(&mut system, A, |system| sent(system, function, U, page));
+        within(&mut system, U, |system| {
+            assert_eq!(retrieve(system, A, handle, RW | X), error(DENIED));
+            assert!(!has(system, U, World::Secure, page));
+            retrieved(system, A, handle, if function == LEND { RO | X } else { RW | NX });
+            assert!(has(system, U, World::Secure, page));
+        });
+        if function == LEND {
+            within(&mut system, U, |system| {
+                assert_eq!(relinquish(system, handle), success(0));
+                assert!(!has(system, U, World::Secure, page));
+            });
+            assert_eq!(within(&mut system, A, |system| reclaim(system, handle)), success(0));
+        }
+    }
+    // Code of its own, which it may not write, nobody may by its leave.
+    within(&mut system, U, |system| {
+        assert_eq!(send(system, SHARE, A, own(U, 3)), error(DENIED));
+    });
+    // The normal world's, in the space that stage 1 says it is in.
+    let handle = sent(&mut system, SHARE, U, RAM);
+    within(&mut system, U, |system| {
+        retrieved(system, 0, handle, RW);
+        assert!(has(system, U, World::NonSecure, RAM));
+        assert!(!has(system, U, World::Secure, RAM));
+    });
 }
 
 #[test]
