@@ -15,6 +15,8 @@ BOOTS=(
     "test-restart 1"
     "test-restart 4"
     "vault 4"
+    "test-interrupts 1"
+    "test-interrupts 4"
 )
 LOGS=$OUT/logs
 

@@ -8,10 +8,12 @@
 
 mod attack;
 mod borrow;
+mod device;
 mod serve;
 
 pub use attack::Death;
 pub use borrow::{Borrow, Borrower};
+pub use device::quench;
 pub use serve::{Agent, measure, measure_notification};
 use tantalum_partition::ffa::{Uuid, uuid};
 
@@ -40,6 +42,20 @@ pub const FREE: u64 = 0xd_0000;
 pub const USER_DATA: u64 = 0xf_0000;
 /// See [`USER_DATA`].
 pub const USER_CONSTANTS: u64 = 0xf_1000;
+/// UUID of a partition with a context a core, which owns the clock.
+pub const CLOCK: Uuid = uuid!("4ad2f6c1-97e3-4b08-a5d4-6c1e90b7f351");
+/// UUID of a partition with one context, which owns the secure UART, and exits in its own way on a FIQ.
+pub const LINE: Uuid = uuid!("4ad2f6c1-97e3-4b08-a5d4-6c1e90b7f352");
+/// UUID of a partition that is interrupted by nobody.
+pub const QUEUED: Uuid = uuid!("4ad2f6c1-97e3-4b08-a5d4-6c1e90b7f353");
+/// UUID of a partition that everybody interrupts.
+pub const PLAIN: Uuid = uuid!("4ad2f6c1-97e3-4b08-a5d4-6c1e90b7f354");
+/// UUID of a partition that exits in its own way on an IRQ.
+pub const EXITS: Uuid = uuid!("4ad2f6c1-97e3-4b08-a5d4-6c1e90b7f355");
+/// Physical address of the clock, a PL031, and its interrupt.
+pub const CLOCK_DEVICE: (u64, u32) = (0x0901_0000, 34);
+/// Physical address of the secure UART, a PL011, and its interrupt.
+pub const LINE_DEVICE: (u64, u32) = (0x0904_0000, 40);
 /// UUIDs of the two small partitions for measuring.
 pub const BENCH: [Uuid; 2] = [
     uuid!("27a9d5c1-0e4f-4b63-9d82-c5f7081e6ab1"),
@@ -62,7 +78,8 @@ const MAGIC: u64 = 0x7a6e_7461 << 32;
 pub enum Command {
     /// Make a call: conduit (0 SMC, 1 HVC), then x0 and up, as many as the message has room for. The answer is x0 and up of the result.
     Call = 1,
-    /// Spin for so many milliseconds. Answers [`DONE`], and by how many ticks time had moved in the end.
+    /// Spin for so many milliseconds, or until the normal world wants the processor (managed exit). Answers [`DONE`], by how many ticks time had moved
+    /// in the end, and when that was.
     Spin = 2,
     /// Answers [`DONE`], context, `MPIDR_EL1`, messages that this context has got, mask of the general registers that a response has changed, size of
     /// the boot information, own id, exception level, size of the manifest, whether secondary contexts are registered, what x5-x30 held at entry, mask
@@ -113,6 +130,14 @@ pub enum Command {
     /// [`DONE`], instructions of the calls, for a retrieval bytes of the response (0 if it failed), else x0 of the answer or the address of TX, and the
     /// error code. Not at S-EL0.
     Borrow = 23,
+    /// Handle interrupts from now on: the interrupt to enable (0 none), whether as a FIQ, and what makes the device quiet, an address and a word of 32
+    /// bits (or 0). Interrupt 4 (managed exit) ends what the partition is doing.
+    Listen = 24,
+    /// Answers [`DONE`], how many interrupts this context has handled, the last one, when that was, how many of them were managed exits, and how many
+    /// came by a kind of exception that they were not enabled for.
+    Heard = 25,
+    /// Have an interrupt come to the context on another core: the interrupt, the index of the core.
+    Route = 26,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -121,7 +146,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 26] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -145,6 +170,9 @@ impl Command {
         Self::Framework,
         Self::MeasureNotification,
         Self::Borrow,
+        Self::Listen,
+        Self::Heard,
+        Self::Route,
     ];
 
     /// The command that the first word of a message stands for.

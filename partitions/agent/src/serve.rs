@@ -6,7 +6,7 @@ use tantalum_partition::{
     Boot, Information, arch,
     context::{self, MAX_CONTEXTS},
     ffa::{self, Client, Error, FuncId, HVC, Outcome, Registers, Request, Response, SMC, Uuid, UuidHelper, registers},
-    measure, mmu,
+    interrupts, measure, mmu,
     mmu::Attributes,
     println,
     probe::{
@@ -16,7 +16,7 @@ use tantalum_partition::{
     },
 };
 
-use crate::{Borrower, Command, DONE, FAILED, attack};
+use crate::{Borrower, Command, DONE, FAILED, attack, device};
 
 /// A partition that echoes messages and carries out the commands among them.
 #[derive(Debug)]
@@ -203,7 +203,10 @@ impl Agent {
                 let result = client.call(&registers(&arguments[1..words - 1]));
                 answer.copy_from_slice(&result[..14]);
             }
-            Command::Spin => answer[1] = spin(first),
+            Command::Spin => {
+                answer[1] = spin(first);
+                answer[2] = arch::counter();
+            }
             Command::Status => self.status(answer),
             Command::SimdFill => Simd::pattern(first).write(),
             Command::SimdCheck => answer[1] = Simd::read().difference(&Simd::pattern(first)),
@@ -229,6 +232,11 @@ impl Agent {
             Command::MeasureNotification => measure_notification(self.own_id, [first, second], answer),
             Command::Sleep => arch::wait_for_interrupt(),
             Command::Framework => self.framework(first, answer),
+            Command::Listen => device::listen(first, second != 0, third, fourth, answer),
+            Command::Heard => device::heard(answer),
+            Command::Route => {
+                answer[1] = u64::from(interrupts::route((first & 0xffff) as u32, (second & 0xff) as usize))
+            }
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }
     }
@@ -289,6 +297,10 @@ impl Agent {
         let mut result = SMC.direct_req64(self.own_id, (to & 0xffff) as u16, payload);
         // Whoever asks lends its time: one that yields or is interrupted on its behalf is for it to run again.
         while let Ok(Outcome::Yielded { partition, context } | Outcome::Interrupted { partition, context }) = result {
+            if device::is_to_leave() {
+                *answer = refusal(3);
+                return;
+            }
             result = SMC.run(partition, context);
         }
         match result {
@@ -318,7 +330,7 @@ fn spin(milliseconds: u64) -> u64 {
     let end = start + arch::ticks(milliseconds);
     loop {
         let now = arch::counter();
-        if now >= end {
+        if now >= end || device::is_to_leave() {
             return now - start;
         }
         core::hint::spin_loop();

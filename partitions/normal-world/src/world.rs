@@ -1,6 +1,8 @@
 //! What the driver found out: the partitions, and how many cores there are.
 
-use tantalum_agent::{ATTACK, BENCH, ECHO, FORWARD, LEGACY, RELAY, RELAY_SERVICE, SILENT, USER, VAULT};
+use tantalum_agent::{
+    ATTACK, BENCH, CLOCK, ECHO, EXITS, FORWARD, LEGACY, LINE, PLAIN, QUEUED, RELAY, RELAY_SERVICE, SILENT, USER, VAULT,
+};
 use tantalum_partition::{
     ffa::{Partition, SMC, Uuid},
     println,
@@ -140,6 +142,11 @@ pub fn name(uuid: Uuid) -> &'static str {
         LEGACY => "legacy",
         USER => "user",
         VAULT => "vault",
+        CLOCK => "clock",
+        LINE => "line",
+        QUEUED => "queued",
+        PLAIN => "plain",
+        EXITS => "exits",
         uuid if BENCH.contains(&uuid) => "bench",
         uuid if uuid.as_u128() >> 4 == ATTACK.as_u128() >> 4 => "attack",
         _ => UNKNOWN,

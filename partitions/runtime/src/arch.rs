@@ -128,6 +128,13 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
+/// Lets some thousands of instructions go by, so that an interrupt that is pending is taken.
+pub fn wait_a_little() {
+    for _ in 0..2000 {
+        core::hint::spin_loop();
+    }
+}
+
 /// Stops this core for good, using as little power as it can.
 pub fn halt() -> ! {
     loop {

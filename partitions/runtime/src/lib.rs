@@ -44,6 +44,7 @@ pub mod console;
 pub mod context;
 mod entry;
 pub mod ffa;
+pub mod interrupts;
 pub mod measure;
 pub mod mmu;
 pub mod normal_world;

@@ -268,6 +268,7 @@ impl Controller {
         match change {
             InterruptChange::Enable => place.strike(place.registers.enable),
             InterruptChange::Disable => place.disable(),
+            // Not by ICC_DIR_EL1, which QEMU (10.0) ignores at S-EL2.
             InterruptChange::Deactivate => place.strike(place.registers.clear_active),
             InterruptChange::Route(cpu) if !place.private => place.route(cpu),
             InterruptChange::Route(_) => {}

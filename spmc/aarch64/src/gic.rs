@@ -41,13 +41,6 @@ pub fn acknowledge() -> Option<u32> {
     u32::try_from(interrupt).ok()
 }
 
-/// Deactivates an interrupt that is shared, or private to this PE.
-pub fn deactivate(interrupt: u32) {
-    // SAFETY: it may come again, which the policy is prepared for.
-    unsafe { sysreg::icc_dir_el1::write(u64::from(interrupt)) };
-    sysreg::isb();
-}
-
 /// Takes over the CPU interface, as EL3 has set it up: priority drop and deactivation apart, secure Group 1 enabled.
 #[must_use]
 pub fn take_over() -> Interface {

@@ -15,7 +15,7 @@ use tantalum_core::{
 };
 use tantalum_stage2::{TableAddr, TableMemory};
 
-use crate::{console, el3, entry::AFFINITY, gic, layout, pages, pe::Core, sysreg};
+use crate::{console, el3, gic, layout, pages, pe::Core, sysreg};
 
 /// Exception class of an SVC.
 const EC_SVC: u64 = 0x15;
@@ -187,10 +187,7 @@ impl Machine for Core {
     }
 
     fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange) {
-        let own = sysreg::mpidr_el1::read() & AFFINITY == cpu.as_u64();
-        if own && change == InterruptChange::Deactivate {
-            gic::deactivate(id);
-        } else if let Some(controller) = self.controller {
+        if let Some(controller) = self.controller {
             controller.change(cpu, id, change);
         }
     }

@@ -135,8 +135,6 @@ system_registers! {
     icc_sgi1r_el1 = "S3_0_C12_C11_5";
     /// Software generated interrupts of the other world's Group 1.
     icc_asgi1r_el1 = "S3_0_C12_C11_6";
-    /// Deactivation.
-    icc_dir_el1 = "S3_0_C12_C11_1";
     /// Acknowledge of Group 1.
     icc_iar1_el1 = "S3_0_C12_C12_0";
     /// End of Group 1.

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod cores;
+mod devices;
 mod direct_req;
 mod direct_req2;
 mod direct_resp;
@@ -28,7 +29,7 @@ mod vault;
 pub mod version;
 mod vm_buffers;
 
-use tantalum_agent::{VAULT, attack_uuid};
+use tantalum_agent::{CLOCK, VAULT, attack_uuid};
 use tantalum_partition::{
     ffa::{Outcome as Answer, SMC},
     normal_world::gic,
@@ -102,6 +103,9 @@ const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
 /// The groups for partitions that are started afresh.
 const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
 
+/// The groups for partitions with devices that interrupt.
+const DEVICE_GROUPS: &[&[Test]] = &[devices::TESTS];
+
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {
     let groups = if world.find(attack_uuid(1)).is_some() {
@@ -110,6 +114,8 @@ pub fn run(world: &World, score: &mut Score) {
         RESTART_GROUPS
     } else if world.find(VAULT).is_some() {
         SERVICE_GROUPS
+    } else if world.find(CLOCK).is_some() {
+        DEVICE_GROUPS
     } else {
         GROUPS
     };
