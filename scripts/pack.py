@@ -145,16 +145,35 @@ def identity(dtb, what, given_uuid=None, given_address=None):
 # ---- Packages ----
 
 
+def make_transfer_list(dtb, image, dtb_offset, image_offset):
+    """A transfer list of the Firmware Handoff specification: manifest and image at pages of their own, and between them
+    empty entries, the first of which has room for boot information."""
+    data = bytearray(24)
+    for tag, content, offset in (0x106, dtb, dtb_offset), (0x103, image, image_offset):
+        gap = offset - 16 - align(len(data), 8)
+        if gap < 0:
+            raise Problem(f"a manifest of {len(dtb)} bytes does not fit between {dtb_offset:#x} and {image_offset:#x}")
+        data += bytes(-len(data) % 8)
+        data += struct.pack("<II", 8 << 24, gap) + bytes(gap)
+        data += struct.pack("<II", 8 << 24 | tag, len(content)) + content
+    struct.pack_into("<IBBBBIIII", data, 0, 0x4A0FB10B, 0, 1, 24, 3, len(data), len(data), 1, 0)
+    data[4] = -sum(data) % 256
+    return bytes(data)
+
+
 def make_package(dtb, image, version=2, dtb_offset=None, image_offset=None):
-    """Version 2 has manifest and image at pages of their own, version 1 the manifest right behind the header."""
-    if version not in (1, 2):
-        raise Problem(f"there is no package version {version}; 1 and 2 are known")
+    """Version 2 has manifest and image at pages of their own, version 1 the manifest right behind the header. "list" is a
+    transfer list."""
+    if version not in (1, 2, "list"):
+        raise Problem(f"there is no package version {version}; 1, 2 and list are known")
     if dtb_offset is None:
         dtb_offset = 24 if version == 1 else PAGE
     if image_offset is None:
         image_offset = max(align(dtb_offset + len(dtb), PAGE), PAGE if version == 1 else 4 * PAGE)
     if dtb_offset < 24 or image_offset < dtb_offset + len(dtb):
         raise Problem(f"a manifest of {len(dtb)} bytes does not fit between {dtb_offset:#x} and {image_offset:#x}")
+    if version == "list":
+        return make_transfer_list(dtb, image, dtb_offset, image_offset)
     data = bytearray(image_offset + len(image))
     struct.pack_into("<4s5I", data, 0, b"SPKG", version, dtb_offset, len(dtb), image_offset, len(image))
     data[dtb_offset : dtb_offset + len(dtb)] = dtb
@@ -164,6 +183,13 @@ def make_package(dtb, image, version=2, dtb_offset=None, image_offset=None):
 
 def parts_of(package, what):
     """The manifest and the image inside a package."""
+    if package.startswith(struct.pack("<I", 0x4A0FB10B)):
+        parts, at = {}, package[6]
+        while at + 8 <= len(package):
+            head, size = struct.unpack_from("<II", package, at)
+            parts[head & 0xFFFFFF] = package[at + (head >> 24) : at + (head >> 24) + size]
+            at = align(at + max(head >> 24, 8) + size, 1 << package[7])
+        return parts.get(0x106, b""), parts.get(0x103, b"")
     if not package.startswith(b"SPKG") or len(package) < 24:
         raise Problem(f"{what} is no partition package (it does not begin with SPKG)")
     manifest, manifest_size, image, image_size = struct.unpack_from("<4I", package, 8)
@@ -181,6 +207,11 @@ def remark(source, name):
     return match and match.group(1)
 
 
+def package_version(source):
+    version = remark(source, "package") or "2"
+    return int(version) if version.isdecimal() else version
+
+
 def scenario_image(source, programs):
     """Where the image of a scenario's partition is."""
     image = os.path.expandvars(remark(source, "image") or source.stem)
@@ -194,7 +225,7 @@ def packages_of_scenario(folder, programs, out):
         name, what = source.stem, f"the manifest {source.name}"
         dtb = compile_tree(source, out / f"{name}.dtb")
         image = read(scenario_image(source, programs), f"the image of {name}")
-        yield Package(name, *identity(dtb, what), make_package(dtb, image, int(remark(source, "package") or 2)))
+        yield Package(name, *identity(dtb, what), make_package(dtb, image, package_version(source)))
 
 
 def packages_of_layout(path, out):
@@ -209,12 +240,14 @@ def packages_of_layout(path, out):
     except ValueError as error:
         raise Problem(f"{path} is no JSON: {error}") from error
     for name, entry in layout.items():
-        if entry.get("package", "sp_pkg") != "sp_pkg":
+        versions = {"sp_pkg": 2, "tl_pkg": "list"}
+        version = versions.get(entry.get("package", "sp_pkg"))
+        if version is None:
             raise Problem(f'{name} in {path}: packages of type "{entry["package"]}" are not supported')
         source, dtb_offset = file_and_offset(entry["pm"])
         image, image_offset = file_and_offset(entry["image"])
         dtb = compile_tree(source, out / f"{name}.dtb")
-        data = make_package(dtb, read(image, f"the image of {name}"), 2, dtb_offset, image_offset)
+        data = make_package(dtb, read(image, f"the image of {name}"), version, dtb_offset, image_offset)
         given = entry.get("uuid"), entry.get("physical-load-address")
         yield Package(name, *identity(dtb, f"the manifest {source.name}", *given), data)
 

@@ -7,7 +7,7 @@
 #   <partition>.dts    a partition's manifest, for each partition. Its image is the program tantalum-<partition>, unless
 #                      a line "// image: NAME" names another program, or a file (a path with a slash, from this folder;
 #                      $NAME in it is the environment's).
-#                      A line "// package: 1" packs it in the old layout, version 1.
+#                      A line "// package: 1" packs it in the old layout, version 1, "// package: list" as a transfer list.
 # Manifests may use #include and macros of the C preprocessor. Instead of these, what others wrote can be given:
 #   SPMC=<bin> SPMC_MANIFEST=<dts|dtb> TB_FW_CONFIG=<dts|dtb> PACKAGES='<pkg> ...' SP_LAYOUT_FILE=<json> BL33=<bin|none>
 # PACKAGES, or else SP_LAYOUT_FILE, takes the place of the scenario's partitions.

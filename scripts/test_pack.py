@@ -41,6 +41,17 @@ class Packages(unittest.TestCase):
         self.assertEqual(self.header(data), (b"SPKG", 1, 24, len(DTB), 0x1000, 4))
         self.assertEqual((pack.manifest_in(data, ""), data[0x1000:]), (DTB, TINY))
 
+    def test_transfer_list_has_both_at_pages(self):
+        data = pack.make_package(DTB, TINY, "list")
+        signature, checksum, version, header, alignment, size, most, flags, _ = struct.unpack_from("<IBBBBIIII", data)
+        self.assertEqual((signature, version, header, alignment, flags), (0x4A0FB10B, 1, 24, 3, 1))
+        self.assertEqual((size, most, sum(data) % 256), (len(data), len(data), 0))
+        self.assertEqual(data[0x1000 : 0x1000 + len(DTB)], DTB)
+        self.assertEqual(data[0x4000:], TINY)
+        self.assertEqual(pack.parts_of(data, ""), (DTB, TINY))
+        with self.assertRaisesRegex(pack.Problem, "does not fit"):
+            pack.make_package(bytes(0xFF9), TINY, "list", 0x1000, 0x2000)
+
     def test_a_big_manifest_moves_the_image(self):
         self.assertEqual(self.header(pack.make_package(bytes(0x4000), TINY))[4], 0x5000)
         self.assertEqual(self.header(pack.make_package(bytes(0x1000), TINY, 1))[4], 0x2000)

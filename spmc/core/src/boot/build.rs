@@ -14,7 +14,7 @@ use crate::{
     manifest::{
         Report, Severity, SpmcManifest,
         package::ByteRange,
-        partition::{AbortAction, Access, ExceptionLevel, Interrupt, PartitionManifest, PowerManagement},
+        partition::{AbortAction, Access, BootInfo, ExceptionLevel, Interrupt, PartitionManifest, PowerManagement},
         system,
     },
     partition::{Config, Multiplicity, OnPartition, Partition, Region, Stage2Tables},
@@ -381,7 +381,12 @@ fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers>
 fn boot_info<M: Machine>(accepted: &system::Partition, machine: &mut M, report: &mut Report) -> Option<(u8, u64)> {
     let manifest = &accepted.manifest;
     let register = manifest.gp_register_num?;
-    let wanted = manifest.boot_info.is_none_or(|info| info.ffa_manifest);
+    let package = &accepted.package;
+    // Without a node that says what: the manifest.
+    let info = manifest.boot_info.unwrap_or(BootInfo {
+        ffa_manifest: true,
+        hob_list: false,
+    });
     let mut warn = |message: &str| {
         report.push(diagnostic(
             Severity::Warning,
@@ -391,55 +396,69 @@ fn boot_info<M: Machine>(accepted: &system::Partition, machine: &mut M, report: 
             message,
         ));
     };
-    let Some(room) = accepted
-        .package
-        .boot_info
-        .filter(|room| wanted && room.bytes >= BLOB_BYTES)
-    else {
-        if wanted {
-            warn("the package has no room for boot information: it is not passed");
-        }
+    if info.hob_list && package.hob.is_none() {
+        warn("the package has no list of hand-off blocks: it is not passed");
+    }
+    let contents = [
+        Some((FDT, package.manifest)).filter(|_| info.ffa_manifest),
+        package.hob.map(|hob| (HOB_LIST, hob)).filter(|_| info.hob_list),
+    ];
+    if contents == [None; 2] {
+        return None;
+    }
+    let Some(room) = package.boot_info.filter(|room| room.bytes >= BLOB_BYTES) else {
+        warn("the package has no room for boot information: it is not passed");
         return None;
     };
     let base = accepted.memory.base();
     let address = base.checked_add(room.offset)?;
-    let fdt = base.checked_add(accepted.package.manifest.offset)?;
-    let blob = boot_info_blob(fdt.as_u64(), accepted.package.manifest.bytes);
-    if machine.copy_out(World::Secure, address, &blob).is_err() {
+    if machine
+        .copy_out(World::Secure, address, &boot_info_blob(base, contents))
+        .is_err()
+    {
         warn("the boot information cannot be written: it is not passed");
         return None;
     }
+    // It is aligned such that it lies in one page.
     let page = PageRange::new(address.page_base(), 1).ok()?;
     machine.synchronise_code(World::Secure, page);
     Some((register, address.as_u64()))
 }
 
-const HEADER_BYTES: u32 = 32;
-const DESCRIPTOR_BYTES: u32 = 32;
-const BLOB_BYTES: u64 = 64;
+/// Types of boot information: a standard one (bit 7), by its number.
+const FDT: u32 = 0;
+const HOB_LIST: u32 = 1;
+const BOOT_INFO_HEADER: u32 = 32;
+const BOOT_INFO_DESCRIPTOR: u32 = 32;
+/// Header and two descriptors.
+const BLOB_BYTES: u64 = 96;
 
-/// Header and one descriptor: the partition's manifest, by address.
-fn boot_info_blob(fdt: u64, bytes: u64) -> [u8; 64] {
+/// Header and a descriptor for each of `contents`: its type and where it is, from `base` on.
+fn boot_info_blob(base: PhysAddr, contents: [Option<(u32, ByteRange)>; 2]) -> [u8; 96] {
     const SIGNATURE: u32 = 0xffa;
     const VERSION_1_1: u32 = 0x1_0001;
-    let size = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let [low, high] = [fdt, fdt >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
-    let words = [
-        // signature, version, bytes of the blob, bytes of a descriptor, descriptors, offset of the first, reserved
-        [
-            SIGNATURE,
-            VERSION_1_1,
-            HEADER_BYTES + DESCRIPTOR_BYTES,
-            DESCRIPTOR_BYTES,
-            1,
-            HEADER_BYTES,
-            0,
-            0,
-        ],
-        // name[16] empty, type 0 (standard, FDT), flags 0 (name is a string, contents are an address), size, contents
-        [0, 0, 0, 0, 0, size, low, high],
+    let half = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
+    let mut words = [[0; 8]; 3];
+    let mut count = 0;
+    for (words, (kind, range)) in words.iter_mut().skip(1).zip(contents.into_iter().flatten()) {
+        let address = base.as_u64().saturating_add(range.offset);
+        // name[16] empty, type, flags 0 (the name is a string, the contents are an address), size, contents
+        *words = [0, 0, 0, 0, kind, half(range.bytes), half(address), half(address >> 32)];
+        count += 1;
+    }
+    // signature, version, bytes of the blob, bytes of a descriptor, descriptors, offset of the first, reserved
+    let [header, ..] = &mut words;
+    *header = [
+        SIGNATURE,
+        VERSION_1_1,
+        BOOT_INFO_HEADER + BOOT_INFO_DESCRIPTOR * count,
+        BOOT_INFO_DESCRIPTOR,
+        count,
+        BOOT_INFO_HEADER,
+        0,
+        0,
     ];
-    let mut blob = [0; 64];
+    let mut blob = [0; 96];
     for (to, word) in blob.as_chunks_mut().0.iter_mut().zip(words.as_flattened()) {
         *to = word.to_le_bytes();
     }
@@ -480,12 +499,6 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
         manifest.live_activation_support,
         "/",
         "live-activation-support",
-        NOT_YET,
-    );
-    warn(
-        manifest.boot_info.is_some_and(|info| info.hob_list),
-        "/boot-info",
-        "hob_list",
         NOT_YET,
     );
     warn_of_regions(manifest, &mut warn);

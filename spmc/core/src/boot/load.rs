@@ -11,6 +11,7 @@ use crate::{
         package::HEADER_BYTES,
         spmc::{MemoryKind, VmEntry},
         system::Candidate,
+        transfer_list,
     },
 };
 
@@ -49,7 +50,15 @@ fn candidate<M: Machine>(
     let memory = usable_memory(manifest, entry, config, report)?;
     let mut header = [0; HEADER_BYTES];
     copy(machine, memory, 0, &mut header, entry, report)?;
-    let package = Package::parse(&entry.name, &header, memory.bytes(), report)?;
+    let package = if transfer_list::is_list(&header) {
+        let mut read = |offset, report: &mut Report| {
+            let mut bytes = [0; 8];
+            copy(machine, memory, offset, &mut bytes, entry, report).map(|()| bytes)
+        };
+        transfer_list::parse(&entry.name, &header, memory.bytes(), report, &mut read)?
+    } else {
+        Package::parse(&entry.name, &header, memory.bytes(), report)?
+    };
     let bytes = usize::try_from(package.manifest.bytes).ok()?;
     let Some(left) = heap.checked_sub(bytes.saturating_mul(HEAP_A_BYTE).saturating_add(HEAP_A_MANIFEST)) else {
         let node = vm_node(entry);

@@ -4,7 +4,7 @@
 //! leaves this module needs no further check. Nothing here panics, recurses without bound or loops without bound.
 //!
 //! * [`spmc`]: the SPMC's own manifest (TF-A's `TOS_FW_CONFIG`).
-//! * [`package`]: the header of a partition's package.
+//! * [`package`], [`transfer_list`]: what says where in a partition's package things are.
 //! * [`partition`]: a partition's manifest, in the 1.0 and 1.1 forms of the FF-A manifest binding.
 //! * [`system`]: checks across all of them, and the list of the partitions to boot.
 //! * [`diagnostic`]: the errors and warnings that all of them report.
@@ -29,6 +29,7 @@ pub mod package;
 pub mod partition;
 pub mod spmc;
 pub mod system;
+pub mod transfer_list;
 mod tree;
 
 use arm_ffa::Version;

@@ -42,14 +42,16 @@ impl ByteRange {
 /// empty, and they do not overlap each other or the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Version of the package format: 1 or 2.
+    /// Version of the package format: 1 or 2; 0 for a transfer list.
     pub version: u32,
     /// The partition's manifest, a device tree of at most [`MAX_DTB_BYTES`].
     pub manifest: ByteRange,
     /// The partition's image. `entrypoint-offset` counts from the load address, which is the package's, not from here.
     pub image: ByteRange,
-    /// Room for boot information between header and manifest; version 2 only.
+    /// Room for boot information: in version 2 between header and manifest, in a transfer list an empty entry.
     pub boot_info: Option<ByteRange>,
+    /// A list of hand-off blocks for the partition; in a transfer list only.
+    pub hob: Option<ByteRange>,
 }
 
 impl Package {
@@ -96,10 +98,16 @@ impl Package {
                 offset: BOOT_INFO_OFFSET,
                 bytes: pm_offset.saturating_sub(BOOT_INFO_OFFSET),
             }),
+            hob: None,
         };
-        package.check_manifest(&mut sink);
-        package.check_image(mem_size, &mut sink);
-        if sink.failed() { None } else { Some(package) }
+        package.checked(mem_size, &mut sink)
+    }
+
+    /// The package, unless something is wrong with it.
+    pub(super) fn checked(self, mem_size: u64, sink: &mut Sink<'_>) -> Option<Self> {
+        self.check_manifest(sink);
+        self.check_image(mem_size, sink);
+        if sink.failed() { None } else { Some(self) }
     }
 
     fn check_manifest(&self, sink: &mut Sink<'_>) {

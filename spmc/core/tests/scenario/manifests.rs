@@ -157,6 +157,79 @@ fn each_partition_reaches_its_own_memory_and_nothing_else() {
     }
 }
 
+/// A transfer list: an empty entry that has room for boot information, the manifest, blocks, and the image at 0x4000.
+fn transfer_list(manifest: &[u8], blocks: Option<&[u8]>) -> Vec<u8> {
+    let word = |value: usize| u32::try_from(value).expect("small").to_le_bytes();
+    let mut list = word(0x4a0f_b10b).to_vec();
+    list.extend([0, 1, 24, 3]);
+    list.resize(24, 0);
+    let mut entry = |tag: usize, data: &[u8]| {
+        list.resize(list.len().next_multiple_of(8), 0);
+        list.extend(word(8 << 24 | tag));
+        list.extend(word(data.len()));
+        list.extend(data);
+        list.len()
+    };
+    entry(0, &[0; 300]);
+    let mut end = entry(0x106, manifest);
+    if let Some(blocks) = blocks {
+        end = entry(3, blocks);
+    }
+    entry(0, &vec![0; 0x4000 - 16 - end.next_multiple_of(8)]);
+    entry(0x103, &[0x14, 0, 0, 0]);
+    let size = word(list.len());
+    list[8..12].copy_from_slice(&size);
+    list
+}
+
+#[test]
+fn package_may_be_a_transfer_list_with_hand_off_blocks() {
+    let manifest = compile("compat/hob-list.dts");
+    for blocks in [Some(&[7; 100][..]), None] {
+        let list = transfer_list(&manifest, blocks);
+        let mut machine = loaded();
+        machine
+            .memory
+            .write(World::Secure, PhysAddr::new(0x0e20_0000), &list)
+            .expect("memory");
+        let spmc = start(&mut machine, 0, PAGES).expect("it starts");
+        let missing = "the package has no list of hand-off blocks: it is not passed";
+        assert_eq!(machine.take_console().contains(missing), blocks.is_none());
+        let mut system = System::new(&spmc, machine);
+        // The demonstration's first partition has the lowest boot order; this one has none.
+        system.online(0);
+        while system.owner(0) != runs(ECHO, 0) {
+            system.smc(0, &[MSG_WAIT]);
+        }
+        assert_eq!(system.ctx(0).pc, 0x0e20_4000);
+        let address = system.regs(0)[0];
+        let memory = &mut system.machine.memory;
+        let mut blob = [0; 96];
+        memory
+            .read(World::Secure, PhysAddr::new(address), &mut blob)
+            .expect("memory");
+        let word = |at: usize| u32::from_le_bytes(blob[at..at + 4].try_into().expect("4 bytes"));
+        let count = 1 + u32::from(blocks.is_some());
+        assert_eq!(
+            [0, 4, 8, 12, 16, 20].map(word),
+            [0xffa, 0x1_0001, 32 + 32 * count, 32, count, 32]
+        );
+        // Type (0 FDT, 1 a list of blocks) and size.
+        assert_eq!([48, 52].map(word), [0, u32::try_from(manifest.len()).expect("small")]);
+        if let Some(blocks) = blocks {
+            assert_eq!([80, 84].map(word), [1, 100]);
+            let mut there = [0; 100];
+            let at = u64::from_le_bytes(blob[88..].try_into().expect("8 bytes"));
+            memory
+                .read(World::Secure, PhysAddr::new(at), &mut there)
+                .expect("memory");
+            assert_eq!(there, blocks);
+        } else {
+            assert_eq!(blob[64..], [0; 32]);
+        }
+    }
+}
+
 #[test]
 fn boot_information_names_the_manifest() {
     let mut machine = loaded();

@@ -479,16 +479,11 @@ fn relations(manifest: &PartitionManifest, seen: &Seen<'_>, sink: &mut Sink<'_>)
 
 /// Warns of half a wish for boot information.
 fn boot_information(manifest: &PartitionManifest, sink: &mut Sink<'_>) {
-    match (manifest.gp_register_num, manifest.boot_info) {
-        (Some(register), None) => sink.warn(
-            Path::ROOT.property("gp-register-num").dec(register.into()),
-            format_args!("no effect: there is no boot-info node that says what to pass"),
-        ),
-        (None, Some(_)) => sink.warn(
+    if manifest.gp_register_num.is_none() && manifest.boot_info.is_some() {
+        sink.warn(
             Path::ROOT.join("boot-info").here(),
             format_args!("no effect: there is no gp-register-num that says in which register"),
-        ),
-        _ => {}
+        );
     }
 }
 
