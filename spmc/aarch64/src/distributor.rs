@@ -1,7 +1,8 @@
 //! The interrupt controller's distributor and redistributors (GICv3): which interrupts there are, whose, and where they go.
 //!
 //! EL3 has set it up: Group 0 is its own, all else the normal world's. The SPMC changes the interrupts of partitions'
-//! devices, and one software generated interrupt of its own; nothing else is written.
+//! devices, one software generated interrupt of its own, and the normal world's schedule receiver interrupt; nothing else is
+//! written.
 #![expect(unsafe_code, reason = "accesses device registers")]
 
 use alloc::vec::Vec;
@@ -9,7 +10,7 @@ use core::{hint::spin_loop, ptr};
 
 use tantalum_core::{
     addr::{PageRange, World},
-    machine::{InterruptChange, KICK_INTERRUPT},
+    machine::{InterruptChange, KICK_INTERRUPT, SCHEDULE_RECEIVER_INTERRUPT},
     manifest::{
         partition::{Interrupt, Trigger},
         spmc::Mpidr,
@@ -37,6 +38,9 @@ const LAST: u64 = 1 << 4;
 
 /// Lowest priority of a secure interrupt, in front of all of the normal world's.
 const LOWEST_SECURE: u8 = 0x70;
+
+/// Lowest priority but one, in front of an idle normal world only.
+const LOWEST_NORMAL: u8 = 0xf0;
 
 /// Polls that a write may take to complete: milliseconds.
 const PATIENCE: u32 = 100_000;
@@ -148,12 +152,7 @@ impl Place {
         self.disable();
         self.assign(World::Secure);
         // SAFETY: the interrupt's byte of a priority register.
-        unsafe {
-            write(
-                self.base + self.registers.priority + self.index,
-                priority.min(LOWEST_SECURE),
-            )
-        };
+        unsafe { write(self.base + self.registers.priority + self.index, priority) };
         let edge = if trigger == Trigger::Edge { 0b10 } else { 0 };
         self.set(self.registers.configuration, 2, 0b11, edge);
         self.strike(self.registers.clear_pending);
@@ -246,14 +245,19 @@ impl Controller {
             );
             return;
         };
-        place.initialise(interrupt.priority, interrupt.trigger);
+        place.initialise(interrupt.priority.min(LOWEST_SECURE), interrupt.trigger);
         if !place.private {
             place.route(interrupt.target.unwrap_or(cpu));
         }
     }
 
-    /// Sets up the SPMC's own interrupt on the PE with the affinity `cpu`.
+    /// Sets up the SPMC's own interrupt on the PE with the affinity `cpu`, and gives the schedule receiver interrupt to the
+    /// normal world, which enables it: EL3 may have taken all that Linux does not use, 8 to 15, for the secure world.
     pub fn initialise_own(&self, cpu: Mpidr) {
+        if let Some(place) = self.place(cpu, SCHEDULE_RECEIVER_INTERRUPT) {
+            place.initialise(LOWEST_NORMAL, Trigger::Edge);
+            place.assign(World::NonSecure);
+        }
         if let Some(place) = self.place(cpu, KICK_INTERRUPT) {
             place.initialise(0, Trigger::Edge);
             place.strike(place.registers.enable);

@@ -16,6 +16,7 @@ mod interrupts;
 mod isolation;
 mod legacy;
 mod notification;
+mod notification_refused;
 mod partition_info_get;
 mod refused;
 mod registers;
@@ -78,6 +79,7 @@ const GROUPS: &[&[Test]] = &[
     rxtx_map::TESTS,
     partition_info_get::TESTS,
     notification::TESTS,
+    notification_refused::TESTS,
     indirect::TESTS,
     vm_buffers::TESTS,
     framework::TESTS,

@@ -96,7 +96,7 @@ fn is_preempted_and_run_again(world: &World) -> Outcome {
     let user = world.need(USER)?;
     gic::enable(timer::INTERRUPT);
     timer::start(5);
-    let answer = send(user, Command::Spin.words(&[20]));
+    let answer = send(user, Command::Spin.words(&[100]));
     let _ = gic::take();
     timer::stop();
     gic::disable(timer::INTERRUPT);
@@ -105,8 +105,8 @@ fn is_preempted_and_run_again(world: &World) -> Outcome {
     check!(interrupted, "FFA_INTERRUPT from a partition at S-EL0");
     expect_eq!(response.payload()[0], DONE, "the first word of its response");
     check!(
-        response.payload()[1] >= arch::ticks(20),
-        "the partition to spin for 20 ms, got {} ticks",
+        response.payload()[1] >= arch::ticks(100),
+        "the partition to spin for 100 ms, got {} ticks",
         response.payload()[1]
     );
     Ok(())
