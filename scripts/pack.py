@@ -45,7 +45,8 @@ FIP_UUIDS = {
 # What else TF-A's build for an FVP makes and its FIP has to have.
 FVP_CONFIGS = ("fw-config", "hw-config", "soc-fw-config", "nt-fw-config")
 
-Package = namedtuple("Package", "name uuid load_address data")
+# The program is that of the tree which the image was made of, if it was.
+Package = namedtuple("Package", "name uuid load_address data program", defaults=[""])
 
 
 class Problem(Exception):
@@ -225,7 +226,9 @@ def packages_of_scenario(folder, programs, out):
         name, what = source.stem, f"the manifest {source.name}"
         dtb = compile_tree(source, out / f"{name}.dtb")
         image = read(scenario_image(source, programs), f"the image of {name}")
-        yield Package(name, *identity(dtb, what), make_package(dtb, image, package_version(source)))
+        package = make_package(dtb, image, package_version(source))
+        program = scenario_image(source, programs)
+        yield Package(name, *identity(dtb, what), package, program.stem if program.parent == programs else "")
 
 
 def packages_of_layout(path, out):
@@ -343,6 +346,13 @@ def decompile(dtb, source):
     compiled.unlink()
 
 
+def image_line(package):
+    """Where the image of a package will be, for where.py."""
+    image = parts_of(package.data, package.name)[1]
+    start = package.load_address + package.data.index(image)
+    return f"{package.name} {start:#x} {len(image):#x} {package.program}\n"
+
+
 def write_layout(packages, spmc_manifest, out):
     """What TF-A's own build takes (SP_LAYOUT_FILE, ARM_SPMC_MANIFEST_DTS), in the folder `out`."""
     out.mkdir(exist_ok=True)
@@ -412,6 +422,8 @@ def pack(arguments, given):
     # For the shell, that people call them by their names.
     names = "".join(f"{package.uuid} {package.name}\n" for package in packages)
     (arguments.out / "partitions").write_text(names)
+    known = "".join(image_line(package) for package in packages if package.program)
+    (arguments.out / "images").write_text(known)
     fip = make_fip(entries)
     (arguments.out / "fip.bin").write_bytes(fip)
     bl1 = read(arguments.tfa / "bl1.bin", "BL1")

@@ -137,6 +137,35 @@ last_stage() {
     echo "$found"
 }
 
+# The folder of the programs as ELF files.
+programs() {
+    local folder=$TARGET_DIR/$RUST_TARGET/${PROFILE:-release}
+    echo "${folder/%dev/debug}"
+}
+
+# Commands for a debugger, in the file "gdb": who is where, and to connect.
+write_gdb_commands() {
+    local packed=$1 elf name start program
+    elf=$(programs)
+    {
+        echo "file $elf/tantalum-qemu"
+        echo "add-symbol-file $elf/tantalum-normal-world -o 0x60000000"
+        while read -r name start _ program; do
+            echo "# $name"
+            echo "add-symbol-file $elf/$program -o $start"
+        done <"$packed/images"
+        echo "target remote localhost:1234"
+    } >"$packed/gdb"
+    note "Waiting for a debugger: gdb-multiarch -x $packed/gdb"
+}
+
+# Where in the source partitions were stopped.
+show_places() {
+    local places
+    places=$("$SCRIPTS/where.py" "$1" "$(programs)" 2>&1) || return 0
+    [[ -z $places ]] || printf '\n%s\n%s\n' "${bold}==>${plain} Where partitions were stopped:" "$places" >&2
+}
+
 report() {
     local log=$1 name hint line passed failed
     echo >&2
@@ -168,8 +197,9 @@ main() {
         boot_at_terminal "$log"
     fi
     say "Booting $(basename "$packed") on $(cores) core(s): ${COMMAND[0]##*/}, at most ${TIMEOUT:-120} s"
-    [[ ${GDB:-0} == 1 ]] && note "Waiting for a debugger: gdb-multiarch -ex 'target remote :1234'"
+    [[ ${GDB:-0} == 1 ]] && write_gdb_commands "$packed"
     boot "$log" "$quiet"
+    ((quiet)) || show_places "$packed"
     report "$log"
 }
 

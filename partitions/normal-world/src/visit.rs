@@ -3,7 +3,7 @@
 use tantalum_agent::ECHO;
 use tantalum_partition::{
     ffa::{Error, Outcome as Answer, Partition, SMC, Uuid},
-    normal_world::{gic, timer},
+    normal_world::{fw_cfg, gic, timer},
     println,
 };
 
@@ -20,10 +20,22 @@ const MESSAGE: [u64; 2] = [20, 22];
 /// How long a partition may take to answer, in milliseconds.
 const PATIENCE: u64 = 2000;
 
+/// The file with lines of a UUID and a name: the partitions of the scenario.
+const FILE: &str = "opt/tantalum/partitions";
+
 /// Visits all of them.
 pub fn run(world: &World, score: &mut Score) {
+    let mut file = [0; 2048];
+    let names = fw_cfg::read(FILE, &mut file).and_then(|names| str::from_utf8(names).ok());
+    let names = names.unwrap_or_default();
+    println!("");
+    score.record("visit::all_partitions_are_there", all_there(world, names));
     for &stranger in world.strangers() {
-        println!("\n--- {:#x}, {}", stranger.id, stranger.uuid);
+        println!(
+            "\n--- {:#x}, {}",
+            stranger.id,
+            name(names, stranger.uuid).unwrap_or("a service")
+        );
         score.record("visit::partition_answers", visit(world, stranger));
     }
     if let Some(echo) = world.find(ECHO) {
@@ -31,6 +43,29 @@ pub fn run(world: &World, score: &mut Score) {
         score.record("visit::echo_answers", expect_alive(echo));
     }
     println!("");
+}
+
+/// The partitions of the scenario.
+fn scenario(names: &str) -> impl Iterator<Item = (Uuid, &str)> {
+    names
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(uuid, name)| Some((Uuid::try_parse(uuid).ok()?, name)))
+}
+
+fn name(names: &str, uuid: Uuid) -> Option<&str> {
+    scenario(names).find(|(known, _)| *known == uuid).map(|(_, name)| name)
+}
+
+fn all_there(world: &World, names: &str) -> Outcome {
+    let mut outcome = Ok(());
+    for (uuid, name) in scenario(names) {
+        if world.find(uuid).is_none() {
+            println!("    {name} is not there: what the SPMC has said of it above says why");
+            outcome = Err(Verdict::Failed);
+        }
+    }
+    outcome
 }
 
 fn visit(world: &World, stranger: Partition) -> Outcome {
