@@ -1,13 +1,15 @@
 //! The smallest partition that answers messages, for counting instructions: some five of its own a message, and no MMU.
 //!
-//! The commands that it knows are to measure messages to another partition and notifications, to borrow memory, and to spin.
+//! The commands that it knows are to measure messages to another partition and notifications, to borrow memory, to spin, and to handle the clock's
+//! interrupts.
 #![no_std]
 #![no_main]
 
-use tantalum_agent::{Borrower, Command, measure, measure_notification};
+use tantalum_agent::{Borrower, CLOCK_DEVICE, Command, DONE, measure, measure_notification, quench};
 use tantalum_partition::{
     Boot, arch, entry,
     ffa::{FuncId, Registers, Request, SMC, registers},
+    interrupts::{self, Kind},
     measure::answer_until_command,
 };
 
@@ -24,6 +26,14 @@ fn main(_: Boot) -> ! {
     }
 }
 
+/// Handles an interrupt of the clock.
+fn handle(_: Kind) {
+    if let Some(id) = interrupts::take() {
+        quench(CLOCK_DEVICE.0 + 0x1c, 1);
+        interrupts::deactivate(id);
+    }
+}
+
 /// Carries out a command; any other message goes back as it came.
 fn obey(own_id: u16, borrower: &mut Borrower, request: &Request) -> Registers {
     let [command, peer, third, ..] = *request.payload() else {
@@ -37,6 +47,11 @@ fn obey(own_id: u16, borrower: &mut Borrower, request: &Request) -> Registers {
         Some(Command::Spin) => {
             let end = arch::counter() + arch::ticks(peer);
             while arch::counter() < end {}
+        }
+        Some(Command::Listen) => {
+            interrupts::enable(CLOCK_DEVICE.1, true, Kind::Irq);
+            interrupts::listen(handle);
+            answer[0] = DONE;
         }
         _ => return request.echo().registers,
     }

@@ -12,6 +12,7 @@ use tantalum_partition::{
 };
 
 use crate::{
+    clock,
     report::{Outcome, Score, expect_eq},
     talk::{self, DIRECT_REQ, DIRECT_REQ64, DIRECT_RESP, FEATURES, INTERRUPT, SPM_ID_GET, SUCCESS},
     world::World,
@@ -30,8 +31,32 @@ pub fn run(world: &World, score: &mut Score) {
         score.record("bench::notifications", notifications(world));
     }
     score.record("bench::interrupt", interrupt(world));
+    if world.find(BENCH[1]).is_some() {
+        score.record("bench::secure_interrupt", secure_interrupt(world));
+    }
     // Last: it leaves shares open.
     score.record("bench::memory", memory::run(world));
+}
+
+/// From the moment that the clock interrupts the normal world, for a partition that waits, to the moment that the normal world goes on: the write that
+/// makes it do so is counted with it.
+fn secure_interrupt(world: &World) -> Outcome {
+    let partition = world.need(BENCH[0])?;
+    let listen = SMC.direct_req64(0, partition.id, Command::Listen.five_words(&[]));
+    let listens = talk::finish(listen, "listening to the clock")?;
+    expect_eq!(listens.payload()[0], DONE, "that it listens");
+    let mut ticks = [0; REPEATS];
+    for slot in &mut ticks {
+        let start = arch::counter();
+        clock::fire(2)?;
+        let overhead = arch::counter().saturating_sub(start);
+        let start = arch::counter();
+        clock::fire(0)?;
+        *slot = arch::counter().saturating_sub(start).saturating_sub(overhead);
+    }
+    ticks.sort_unstable();
+    println!("bench secure_interrupt {}", ticks[REPEATS / 2]);
+    Ok(())
 }
 
 /// How long the timer and the partition run, in milliseconds of the counter's time.

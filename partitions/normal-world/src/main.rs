@@ -13,6 +13,7 @@
 
 mod bench;
 mod buffers;
+mod clock;
 mod cores;
 mod demo;
 mod report;

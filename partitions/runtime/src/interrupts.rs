@@ -10,8 +10,6 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use crate::ffa::{HVC, registers};
-
 /// The SPM's timer.
 pub const TIMER: u32 = 3;
 /// The normal world has an interrupt: the partition is to respond soon.
@@ -54,7 +52,17 @@ pub fn mask() {
 
 /// A call of the SPM: x0-x3. Returns x0.
 fn call(values: &[u64; 4]) -> u64 {
-    HVC.call(&registers(values))[0]
+    let result;
+    // SAFETY: a call by the SMC calling convention, which preserves x18-x30.
+    unsafe {
+        asm!(
+            "hvc #0",
+            inout("x0") values[0] => result, inout("x1") values[1] => _, inout("x2") values[2] => _, inout("x3") values[3] => _,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
+            out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack)
+        );
+    }
+    result
 }
 
 /// Enables an interrupt, or disables it. `false`: the partition does not have it.

@@ -6,12 +6,13 @@ use spin::mutex::TicketMutex;
 use crate::{
     abi::{self, FfaError, Route, low},
     discovery::Instance,
-    id::{EndpointId, VcpuIndex},
+    id::EndpointId,
     interrupt::Line,
     machine::Machine,
     notification::{Notifications, Pending, Untold},
     partition::Partition,
     spmc::{Attention, Pe, Spmc, success},
+    vcpu::Slot,
 };
 
 /// FFA_NOTIFICATION_BIND, flag 0: a notification for each vCPU. FFA_NOTIFICATION_SET, flag 0, likewise.
@@ -115,11 +116,11 @@ fn bitmap(low_half: u64, high_half: u64) -> u64 {
 }
 
 impl Spmc {
-    /// Does `change` to the notifications of `receiver`; it gets the number of vCPUs too.
+    /// Does `change` to the notifications of `receiver`; it gets the number of vCPUs too, and a partition's contexts.
     fn with_receiver<T>(
         &self,
         receiver: EndpointId,
-        change: impl FnOnce(&mut Notifications, usize) -> Result<T, FfaError>,
+        change: impl FnOnce(&mut Notifications, usize, &[Slot]) -> Result<T, FfaError>,
     ) -> Result<T, FfaError> {
         if receiver.is_secure() {
             let partition = self.find(receiver).ok_or(FfaError::InvalidParameters)?;
@@ -127,12 +128,12 @@ impl Spmc {
                 return Err(FfaError::Aborted);
             }
             let notifications = partition.notifications.as_ref().ok_or(FfaError::Denied)?;
-            return change(&mut notifications.lock(), partition.slots.len());
+            return change(&mut notifications.lock(), partition.slots.len(), &partition.slots);
         }
         let mut vms = self.vms.lock();
         let vm = vms.find(receiver).ok_or(FfaError::InvalidParameters)?;
         let vcpus = vm.vcpus;
-        change(&mut vm.notifications, vcpus)
+        change(&mut vm.notifications, vcpus, &[])
     }
 
     /// FFA_NOTIFICATION_BITMAP_CREATE: w1 the VM, w2 the number of its vCPUs.
@@ -182,7 +183,7 @@ impl Spmc {
             // Between VMs it is the hypervisor's matter.
             return Err(FfaError::InvalidParameters);
         }
-        self.with_receiver(receiver, |notifications, _| {
+        self.with_receiver(receiver, |notifications, _, _| {
             if bind {
                 notifications.bind(sender, bitmap, flags & PER_VCPU != 0)
             } else {
@@ -215,13 +216,18 @@ impl Spmc {
         if reserved || bitmap == 0 || sender == receiver || !speaks_for(instance, sender) {
             return Err(FfaError::InvalidParameters);
         }
-        self.with_receiver(receiver, |notifications, vcpus| {
+        self.with_receiver(receiver, |notifications, vcpus, slots| {
             if per_vcpu && vcpu >= vcpus {
                 return Err(FfaError::InvalidParameters);
             }
-            notifications.set(sender, bitmap, per_vcpu.then_some(vcpu))
+            notifications.set(sender, bitmap, per_vcpu.then_some(vcpu))?;
+            match slots.get(vcpu) {
+                Some(slot) if per_vcpu => self.alert(pe, machine, slot),
+                // Any context may take a global one.
+                _ => slots.iter().for_each(|slot| self.alert(pe, machine, slot)),
+            }
+            Ok(())
         })?;
-        self.interrupt_receiver(pe, machine, receiver, per_vcpu.then_some(vcpu));
         schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
         Ok(success(0))
     }
@@ -241,15 +247,22 @@ impl Spmc {
             return Err(FfaError::InvalidParameters);
         }
         let wants = |flag| flags & flag != 0;
-        self.withdraw_interrupts(receiver);
-        let pending = self.with_receiver(receiver, |notifications, vcpus| {
+        let pending = self.with_receiver(receiver, |notifications, vcpus, slots| {
             let vcpu = usize::from(vcpu.as_u16());
             if vcpu >= vcpus {
                 return Err(FfaError::InvalidParameters);
             }
-            Ok(notifications.take(vcpu, wants(FROM_PARTITIONS), wants(FROM_VMS), wants(FROM_SPM)))
+            let taken = notifications.take(vcpu, wants(FROM_PARTITIONS), wants(FROM_VMS), wants(FROM_SPM));
+            let left = notifications.is_pending();
+            for (vcpu, slot) in slots.iter().enumerate() {
+                if left && notifications.is_pending_for(vcpu) {
+                    slot.interrupts.pend(Line::NOTIFICATION);
+                } else {
+                    slot.interrupts.withdraw(Line::NOTIFICATION);
+                }
+            }
+            Ok(taken)
         })?;
-        self.renew_interrupts(receiver);
         let Pending {
             partitions,
             vms,
@@ -268,54 +281,12 @@ impl Spmc {
         receiver: EndpointId,
         bitmap: u64,
     ) -> bool {
-        let taken = self.with_receiver(receiver, |notifications, _| {
+        self.with_receiver(receiver, |notifications, _, slots| {
             notifications.set_framework(bitmap);
+            slots.iter().for_each(|slot| self.alert(pe, machine, slot));
             Ok(())
-        });
-        self.interrupt_receiver(pe, machine, receiver, None);
-        taken.is_ok()
-    }
-
-    /// Raises the notification pending interrupt of a partition, for one of its contexts or, since any may take a global
-    /// notification, for all.
-    fn interrupt_receiver<M: Machine>(
-        &self,
-        pe: &mut Pe<'_>,
-        machine: &mut M,
-        receiver: EndpointId,
-        vcpu: Option<usize>,
-    ) {
-        let Some(partition) = self.find(receiver) else {
-            return;
-        };
-        for number in (0..).take(partition.slots.len()) {
-            if vcpu.is_none_or(|vcpu| vcpu == usize::from(number)) {
-                self.pend(pe, machine, partition, VcpuIndex::new(number), Line::NOTIFICATION);
-            }
-        }
-    }
-
-    /// A partition is about to take its notifications. Before it does: what is raised meanwhile stays.
-    fn withdraw_interrupts(&self, receiver: EndpointId) {
-        for slot in self.find(receiver).iter().flat_map(|partition| &partition.slots) {
-            slot.interrupts.withdraw(Line::NOTIFICATION);
-        }
-    }
-
-    /// Raises the interrupt again for those contexts that something is left for.
-    fn renew_interrupts(&self, receiver: EndpointId) {
-        let Some(partition) = self.find(receiver) else {
-            return;
-        };
-        let Some(notifications) = &partition.notifications else {
-            return;
-        };
-        let notifications = notifications.lock();
-        for (vcpu, slot) in partition.slots.iter().enumerate() {
-            if notifications.is_pending_for(vcpu) {
-                slot.interrupts.pend(Line::NOTIFICATION);
-            }
-        }
+        })
+        .is_ok()
     }
 
     /// FFA_NOTIFICATION_INFO_GET: whom the scheduler of the normal world is to run. `wide`: the 64-bit form, with room for

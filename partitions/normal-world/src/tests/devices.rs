@@ -5,11 +5,11 @@ use tantalum_partition::{
     arch,
     ffa::{FfaError, Outcome as Answer, Partition, Response, SMC, Uuid},
     normal_world::{gic, timer},
-    probe,
 };
 
 use super::tests;
 use crate::{
+    clock::{CLEAR, fire},
     cores::{self, Deadline},
     report::{Outcome, check, expect_eq, fail},
     talk::{DIRECT_REQ, command, expect_alive, expect_error, finish, send, smc, to},
@@ -33,29 +33,11 @@ tests! { "devices":
     chain_of_three_is_unwound_and_resumed,
 }
 
-/// Registers of a PL031: data, match, interrupt mask, interrupt clear.
-const DATA: u64 = 0x00;
-const MATCH: u64 = 0x04;
-const MASK: u64 = 0x10;
-const CLEAR: u64 = 0x1c;
 /// Registers of a PL011: data, interrupt mask, interrupt clear.
 const UART_DATA: u64 = 0x00;
 const UART_MASK: u64 = 0x38;
 const UART_CLEAR: u64 = 0x44;
 const TRANSMIT: u64 = 1 << 5;
-
-/// Has the clock interrupt after so many seconds, 0 being now.
-fn fire(seconds: u32) -> Outcome {
-    let (clock, _) = CLOCK_DEVICE;
-    let fired = probe::write32(clock + MASK, 1).and_then(|()| {
-        let now = probe::read32(clock + DATA)?;
-        probe::write32(clock + MATCH, now.wrapping_add(seconds))
-    });
-    match fired {
-        Ok(()) => Ok(()),
-        Err(fault) => fail!("the normal world could not set the clock: {fault}"),
-    }
-}
 
 /// What a context has heard: how many interrupts, the last, when, managed exits.
 fn heard(partition: Partition) -> Outcome<[u64; 4]> {

@@ -18,7 +18,7 @@ use crate::{
     manifest::partition::NsInterruptsAction,
     partition::Partition,
     spmc::{Pe, Running, Spmc},
-    vcpu::State,
+    vcpu::{Slot, State},
 };
 
 /// Lines of a context that are no device's.
@@ -276,24 +276,31 @@ impl Spmc {
         let Some(slot) = partition.slot(vcpu) else {
             return;
         };
+        let waits = self.raise(pe, machine, slot, line);
+        if waits && slot.interrupts.wanting() & line.bit() != 0 {
+            self.raised_while_waiting(pe, machine, partition, vcpu);
+        }
+    }
+
+    /// Makes the notification pending interrupt of a context pending. That is no reason to run one that waits: the scheduler
+    /// of the normal world is told of notifications.
+    pub(crate) fn alert<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, slot: &Slot) {
+        self.raise(pe, machine, slot, Line::NOTIFICATION);
+    }
+
+    /// Makes a line pending and tells a context that is on a PE. `true`: it waits. Otherwise it finds the line pending when it
+    /// is next taken to run.
+    fn raise<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, slot: &Slot, line: Line) -> bool {
         slot.interrupts.pend(line);
         let on = match &*slot.lock() {
-            State::OnPe(on) => Some(*on),
-            State::Waiting(_) => None,
-            // It finds the line pending when it is next taken to run.
-            _ => return,
+            State::OnPe(on) => *on,
+            state => return matches!(state, State::Waiting(_)),
         };
-        match on {
-            Some(on) if on != pe.index => machine.kick(self.cpu(on)),
-            Some(_) => {
-                if let Some(running) = pe.running.as_mut() {
-                    running.assert_interrupts();
-                }
-            }
-            None if slot.interrupts.wanting() & line.bit() != 0 => {
-                self.raised_while_waiting(pe, machine, partition, vcpu);
-            }
-            None => {}
+        if on != pe.index {
+            machine.kick(self.cpu(on));
+        } else if let Some(running) = pe.running.as_mut() {
+            running.assert_interrupts();
         }
+        false
     }
 }
