@@ -1,5 +1,6 @@
 //! A guided tour: what the partitions do for the normal world and each other, and what becomes of one that misbehaves.
 
+mod interrupt;
 mod memory;
 mod notification;
 
@@ -21,7 +22,7 @@ use crate::{
 type Scene = (&'static str, &'static str, fn(&World) -> Outcome);
 
 /// The scenes, in order.
-const SCENES: [Scene; 9] = [
+const SCENES: [Scene; 10] = [
     (
         "demo::every_core_gets_an_echo",
         "Every core sends a message to the partition echo, all at once.",
@@ -36,6 +37,11 @@ const SCENES: [Scene; 9] = [
         "demo::interrupt_preempts_a_partition",
         "The partition forward computes for long; the normal world's timer fires.",
         preempt,
+    ),
+    (
+        "demo::device_of_a_partition_interrupts",
+        "The partition forward has set its clock; it rings while the normal world runs.",
+        interrupt::ring,
     ),
     (
         "demo::page_is_shared_and_taken_back",
