@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boots Debian's Linux in the normal world, with OP-TEE and partitions of our own in the secure world.
 #
-# Usage: linux.sh [test]   without "test" Linux gives a shell on this terminal, with it it runs its tests and powers off
+# Usage: linux.sh [--quiet] [test]    without "test" Linux gives a shell on this terminal, with it it runs its tests and powers off
 #        linux.sh run PROGRAM    it runs that program and powers off
 #   XTEST='1001 4001'      the cases of OP-TEE's test suite to run in the tests; "all" for all
 #   LINUX_ARGS='...'       more for the kernel's command line
@@ -43,6 +43,8 @@ ffa_module() {
 }
 
 main() {
+    local quiet=()
+    [[ ${1:-} == --quiet ]] && { quiet=(--quiet); shift; }
     local mode=${1:-shell} arguments=quiet programs extra=() qemu=()
     case $mode in
     shell) export TERMINAL=1 ;;
@@ -63,7 +65,7 @@ main() {
     export OPTEE BL33=none DTB_ADD=$PACKED/chosen.dtsi
     export TFA_FLAGS="ARM_LINUX_KERNEL_AS_BL33=1 PRELOADED_BL33_BASE=$KERNEL_ADDRESS ${TFA_FLAGS:-}"
     read -ra qemu <<<"${QEMU_ARGS:-}"
-    exec "$SCRIPTS/run.sh" "$SCENARIO" "${qemu[@]}" \
+    exec "$SCRIPTS/run.sh" "${quiet[@]}" "$SCENARIO" "${qemu[@]}" \
         -device "loader,file=$PACKED/Image,addr=$KERNEL_ADDRESS,force-raw=on" \
         -device "loader,file=$PACKED/initramfs.cpio,addr=$INITRAMFS_ADDRESS,force-raw=on"
 }

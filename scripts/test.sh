@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests: checks, tests on the host, tests on the target. The last line is "N passed, N failed, N skipped".
 #
-# Usage: test.sh [checks|host|target|new]...    only these parts (all); new needs what target has built
+# Usage: test.sh [checks|host|target|new|linux]...    only these parts (all); new and linux need what target has built
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -64,12 +64,18 @@ run_host() {
 }
 
 run_boot() {
-    local scenario=$1 cores=$2 spmc=${3:-} status=0 passed failed skipped
-    local name=${1##*/}
-    local console=$OUT/$name/console.log log=$LOGS/$name-$cores.log
-    rm -f "$console" "$log"
+    local scenario=$1 cores=$2 spmc=${3:-}
     [[ -z $spmc ]] || local -x SPMC=$OUT/bin/$spmc.bin
-    SMP=$cores TIMEOUT=${TIMEOUT:-300} "$SCRIPTS/run.sh" --quiet "$scenario" || status=$?
+    record_boot "${scenario##*/}" "$cores" "${TIMEOUT:-300}" "$SCRIPTS/run.sh" --quiet "$scenario"
+}
+
+# record_boot SCENARIO CORES SECONDS COMMAND...: boots by the command and counts what the console then says.
+record_boot() {
+    local name=$1 cores=$2 limit=$3 status=0 passed failed skipped
+    local console=$OUT/$name/console.log log=$LOGS/$name-$cores.log
+    shift 3
+    rm -f "$console" "$log"
+    SMP=$cores TIMEOUT=$limit "$@" || status=$?
     touch "$log"
     [[ -e $console ]] && tr -d '\r' <"$console" >"$log"
     grep --text --extended-regexp '^test \S+ \.\.\. ' "$log" || true
@@ -130,6 +136,11 @@ run_shell() {
     fi
 }
 
+# Linux with OP-TEE, what does not take long.
+run_linux() {
+    record_boot linux 4 "${TIMEOUT:-600}" "$SCRIPTS/linux.sh" --quiet test
+}
+
 # A partition that `make new` makes, in a copy of the tree: it must compile, boot and answer.
 run_new() {
     local name=newcomer tree
@@ -148,11 +159,11 @@ main() {
     cd "$ROOT"
     mkdir -p "$LOGS"
     local part parts=("$@") started=$SECONDS
-    ((${#parts[@]})) || parts=(checks host target new)
+    ((${#parts[@]})) || parts=(checks host target new linux)
     for part in "${parts[@]}"; do
         case $part in
-        checks | host | target | new) "run_$part" ;;
-        *) die "There is no part $part of the tests." "There are: checks, host, target, new." ;;
+        checks | host | target | new | linux) "run_$part" ;;
+        *) die "There is no part $part of the tests." "There are: checks, host, target, new, linux." ;;
         esac
     done
     say "Summary, after $((SECONDS - started)) s"

@@ -16,6 +16,19 @@ argument() {
 # Seconds since the machine was switched on, as Linux counts them from its own start.
 uptime_seconds() { cut -d ' ' -f 1 /proc/uptime; }
 
+# Who is there, as the kernel tells it.
+facts() {
+    local device found=''
+    echo "Linux $(uname -r) on $(nproc) cores, $(uptime_seconds) s after its start; its drivers say:"
+    dmesg | sed -nE 's/^\[[^]]*\] ((ARM FF-A|optee): .*)/    \1/p'
+    for device in /sys/bus/arm_ffa/devices/*; do
+        [ -e "$device" ] || continue
+        found=1
+        echo "    ${device##*/}  $(cat "$device/modalias")"
+    done
+    [ -n "$found" ] || echo "    no partitions: nobody here speaks FF-A"
+}
+
 # ---- Results: a line each, counted at the end ----
 
 RESULTS=/tmp/results
@@ -46,6 +59,7 @@ no_complaints() { ! dmesg | grep -E 'BUG:|WARNING:|Oops|rcu: INFO'; }
 
 run_tests() {
     local test
+    facts
     : >"$RESULTS"
     for test in "$TANTALUM"/tests/*; do
         sh "$test" || failed "$(basename "$test")" "it ended with status $?"

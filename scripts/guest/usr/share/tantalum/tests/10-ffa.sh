@@ -5,6 +5,7 @@
 # The kernel counts itself among the partitions.
 found() {
     for device in /sys/bus/arm_ffa/devices/*; do
+        [ -e "$device" ] || continue
         sed 's/^arm_ffa:\(.*\):\(.*\)$/\1 \2/' "$device/modalias"
         echo
     done | grep -v '^$' | grep -v '^0000 ' | sort
