@@ -88,9 +88,14 @@ impl Pair {
     pub fn of_partition(partition: Partition, base: u64) -> Outcome<Self> {
         let tx = base + FREE;
         command(partition, Command::Map, &[tx, tx, 2 * PAGE, 0])?;
+        Self::of_partition_at_s_el0(partition, base)
+    }
+
+    /// The same for a partition that has no stage 1 of its own.
+    pub fn of_partition_at_s_el0(partition: Partition, base: u64) -> Outcome<Self> {
         let pair = Self {
             owner: Owner::Partition(partition),
-            tx,
+            tx: base + FREE,
         };
         pair.map()
     }

@@ -15,6 +15,7 @@ mod indirect;
 mod interrupts;
 mod isolation;
 mod legacy;
+pub mod memory;
 mod notification;
 mod notification_refused;
 mod partition_info_get;
@@ -82,6 +83,7 @@ const GROUPS: &[&[Test]] = &[
     notification_refused::TESTS,
     indirect::TESTS,
     vm_buffers::TESTS,
+    memory::TESTS,
     framework::TESTS,
     scheduling::TESTS,
     interrupts::TESTS,

@@ -1,11 +1,14 @@
 //! Partitions that fail and are started afresh: whoever waits gets ABORTED, and the next message finds a partition that remembers nothing.
 
 use tantalum_agent::{Command, Death, ECHO, FAILED, FORWARD, Probe, attack_uuid};
-use tantalum_partition::ffa::{FfaError, Outcome as Answer, Partition, SMC};
+use tantalum_partition::ffa::{
+    FfaError, Outcome as Answer, Partition, SMC,
+    memory::{NEVER_EXECUTE, READ_WRITE},
+};
 
 use super::{failures::fail_by, tests};
 use crate::{
-    buffers::{FREE, Pair},
+    buffers::{FREE, PAGE, Pair},
     cores,
     report::{Outcome, check, expect_eq, fail},
     talk::{
@@ -19,6 +22,7 @@ tests! { "restart":
     each_failure_is_survived,
     memory_is_as_it_was_loaded,
     buffers_and_notifications_are_gone,
+    memory_that_it_had_borrowed_or_lent_is_given_back,
     partition_that_waits_gets_aborted_and_can_ask_again,
     contexts_of_other_cores_start_when_they_are_asked,
     core_comes_and_goes_after_a_restart,
@@ -134,6 +138,46 @@ fn buffers_and_notifications_are_gone(world: &World) -> Outcome {
     )?;
     drop(pair);
     Pair::of_partition(partition, BASE).map(|_| ())
+}
+
+fn memory_that_it_had_borrowed_or_lent_is_given_back(world: &World) -> Outcome {
+    use super::memory::{LEND, PASSED, expect_reached, expect_value, put, reclaim, retrieved, send};
+    let (partition, forward) = (phoenix(world)?, world.need(FORWARD)?);
+    let own = Pair::of_normal_world()?;
+    let its = Pair::of_partition(partition, BASE)?;
+    let borrowers = [(partition.id, READ_WRITE)];
+    put(PASSED, 0x1234)?;
+    let handle = send(&own, LEND, &borrowers, &[(PASSED, 1)])?;
+    retrieved(&its, 0, handle, &[(partition.id, READ_WRITE | NEVER_EXECUTE)])?;
+    expect_reached(partition, PASSED, 0x1234)?;
+    expect_error(
+        &reclaim(&own, handle, 0)?,
+        FfaError::Denied,
+        "FFA_MEM_RECLAIM while the partition lives",
+    )?;
+    let page = BASE + FREE + 4 * PAGE;
+    let lent = send(&its, LEND, &[(forward.id, READ_WRITE)], &[(page, 1)])?;
+    fail_by(partition, Death::Abort)?;
+    expect_success(
+        &reclaim(&own, handle, 0)?,
+        "FFA_MEM_RECLAIM from a partition that has failed",
+    )?;
+    expect_value(PASSED, 0x1234)?;
+    let gone = Probe::from_words(&ask(partition, Command::Read.words(&[PASSED]))?);
+    check!(
+        matches!(gone, Some(Probe::Faulted { .. })),
+        "the partition not to reach what it had borrowed, and not {gone:x?}"
+    );
+    // What it had lent is its own again.
+    command(partition, Command::Map, &[page, page, PAGE, 0])?;
+    expect_eq!(read(partition, page)?, 0, "its page that it had lent");
+    drop(its);
+    let its = Pair::of_partition(partition, BASE)?;
+    expect_error(
+        &reclaim(&its, lent, 0)?,
+        FfaError::InvalidParameters,
+        "FFA_MEM_RECLAIM of what an earlier life has lent",
+    )
 }
 
 fn partition_that_waits_gets_aborted_and_can_ask_again(world: &World) -> Outcome {
