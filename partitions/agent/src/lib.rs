@@ -6,11 +6,13 @@
 //! A partition uses [`Agent::serve`]; the driver encodes with [`Command::words`].
 #![no_std]
 
+mod alarm;
 mod attack;
 mod borrow;
 mod device;
 mod serve;
 
+pub use alarm::Alarm;
 pub use attack::Death;
 pub use borrow::{Borrow, Borrower};
 pub use device::quench;
@@ -138,6 +140,8 @@ pub enum Command {
     Heard = 25,
     /// Have an interrupt come to the context on another core: the interrupt, the index of the core.
     Route = 26,
+    /// Interrupts: what to do (see [`Alarm`]), two arguments.
+    Alarm = 27,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -146,7 +150,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -173,6 +177,7 @@ impl Command {
         Self::Listen,
         Self::Heard,
         Self::Route,
+        Self::Alarm,
     ];
 
     /// The command that the first word of a message stands for.

@@ -16,7 +16,7 @@ use tantalum_partition::{
     },
 };
 
-use crate::{Borrower, Command, DONE, FAILED, attack, device};
+use crate::{Borrower, Command, DONE, FAILED, alarm, attack, device};
 
 /// A partition that echoes messages and carries out the commands among them.
 #[derive(Debug)]
@@ -174,6 +174,7 @@ impl Agent {
                 let (event, changed) = probe::call_checking_gprs(client, &response, seed);
                 CHANGED[context].fetch_or(changed, Ordering::Relaxed);
                 FRAMEWORK[context].note(&event);
+                alarm::note(&event);
                 event
             },
             |request| self.handle(request),
@@ -237,6 +238,7 @@ impl Agent {
             Command::Route => {
                 answer[1] = u64::from(interrupts::route((first & 0xffff) as u32, (second & 0xff) as usize))
             }
+            Command::Alarm => alarm::obey(first, second, third, answer),
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }
     }

@@ -1,4 +1,5 @@
-//! Interrupts of a partition at S-EL1, by the calls that the SPM has for those without an interrupt controller.
+//! Interrupts of a partition, by the calls that the SPM has for those without an interrupt controller. At S-EL0 there is nothing to take them: the result
+//! of waiting for a message tells of them.
 
 #![expect(
     unsafe_code,
@@ -10,12 +11,19 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
+use crate::{
+    arch,
+    ffa::{FuncId, Registers, SMC, registers},
+};
+
 /// The SPM's timer.
 pub const TIMER: u32 = 3;
 /// The normal world has an interrupt: the partition is to respond soon.
 pub const MANAGED_EXIT: u32 = 4;
 /// A notification is pending.
 pub const NOTIFICATION: u32 = 5;
+/// Another context has called [`send`].
+pub const IPI: u32 = 9;
 
 /// How an interrupt comes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +60,9 @@ pub fn mask() {
 
 /// A call of the SPM: x0-x3. Returns x0.
 fn call(values: &[u64; 4]) -> u64 {
+    if arch::exception_level() == 0 {
+        return SMC.call(&registers(values))[0];
+    }
     let result;
     // SAFETY: a call by the SMC calling convention, which preserves x18-x30.
     unsafe {
@@ -86,4 +97,28 @@ pub fn deactivate(id: u32) -> bool {
 /// Has an interrupt come to another context: the one on the core with this index.
 pub fn route(id: u32, core: usize) -> bool {
     call(&[0xff09, u64::from(id), 0, core as u64]) == 0
+}
+
+/// Interrupts another context of this partition. `false`: there is no such context, or it is this one.
+pub fn send(context: usize) -> bool {
+    call(&[0xff0a, context as u64, 0, 0]) == 0
+}
+
+/// The interrupt that the result of a call tells of, if it was run for one.
+#[must_use]
+pub fn told(result: &Registers) -> Option<u32> {
+    (result[0] == FuncId::Interrupt32 as u64).then_some((result[2] & 0xffff_ffff) as u32)
+}
+
+/// Whether an IRQ is pending, as far as the processor says: at S-EL0 it may be.
+#[must_use]
+pub fn is_pending() -> bool {
+    const IRQ: u64 = 1 << 7;
+    if arch::exception_level() == 0 {
+        return true;
+    }
+    let pending: u64;
+    // SAFETY: reading the register changes nothing.
+    unsafe { asm!("isb", "mrs {}, isr_el1", out(reg) pending, options(nomem, nostack, preserves_flags)) };
+    pending & IRQ != 0
 }

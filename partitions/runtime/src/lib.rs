@@ -50,6 +50,7 @@ pub mod mmu;
 pub mod normal_world;
 mod panic;
 pub mod probe;
+pub mod timer;
 mod vectors;
 
 pub use boot::{Boot, Information};

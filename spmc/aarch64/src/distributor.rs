@@ -1,8 +1,8 @@
 //! The interrupt controller's distributor and redistributors (GICv3): which interrupts there are, whose, and where they go.
 //!
 //! EL3 has set it up: Group 0 is its own, all else the normal world's. The SPMC changes the interrupts of partitions'
-//! devices, one software generated interrupt of its own, and the normal world's schedule receiver interrupt; nothing else is
-//! written.
+//! devices, one software generated interrupt and that of a timer of its own, and the normal world's schedule receiver
+//! interrupt; nothing else is written.
 #![expect(unsafe_code, reason = "accesses device registers")]
 
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use core::{hint::spin_loop, ptr};
 
 use tantalum_core::{
     addr::{PageRange, World},
-    machine::{InterruptChange, KICK_INTERRUPT, SCHEDULE_RECEIVER_INTERRUPT},
+    machine::{InterruptChange, KICK_INTERRUPT, SCHEDULE_RECEIVER_INTERRUPT, TIMER_INTERRUPT},
     manifest::{
         partition::{Interrupt, Trigger},
         spmc::Mpidr,
@@ -251,16 +251,18 @@ impl Controller {
         }
     }
 
-    /// Sets up the SPMC's own interrupt on the PE with the affinity `cpu`, and gives the schedule receiver interrupt to the
+    /// Sets up the SPMC's own interrupts on the PE with the affinity `cpu`, and gives the schedule receiver interrupt to the
     /// normal world, which enables it: EL3 may have taken all that Linux does not use, 8 to 15, for the secure world.
     pub fn initialise_own(&self, cpu: Mpidr) {
         if let Some(place) = self.place(cpu, SCHEDULE_RECEIVER_INTERRUPT) {
             place.initialise(LOWEST_NORMAL, Trigger::Edge);
             place.assign(World::NonSecure);
         }
-        if let Some(place) = self.place(cpu, KICK_INTERRUPT) {
-            place.initialise(0, Trigger::Edge);
-            place.strike(place.registers.enable);
+        for (id, trigger) in [(KICK_INTERRUPT, Trigger::Edge), (TIMER_INTERRUPT, Trigger::Level)] {
+            if let Some(place) = self.place(cpu, id) {
+                place.initialise(0, trigger);
+                place.strike(place.registers.enable);
+            }
         }
     }
 

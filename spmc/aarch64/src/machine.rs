@@ -10,7 +10,7 @@ use core::{
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
-    machine::{InterruptChange, Machine, MemoryFault, SmcRegisters, SystemRegister},
+    machine::{InterruptChange, Machine, MemoryFault, NO_DEADLINE, SmcRegisters, SystemRegister},
     manifest::spmc::Mpidr,
 };
 use tantalum_stage2::{TableAddr, TableMemory};
@@ -204,6 +204,16 @@ impl Machine for Core {
     fn now(&mut self) -> u64 {
         sysreg::isb();
         sysreg::cntpct_el0::read()
+    }
+
+    fn set_timer(&mut self, deadline: u64) {
+        const ENABLE: u64 = 1 << 0;
+        // SAFETY: the timer is ours alone. Its interrupt is held back until a context or the normal world runs.
+        unsafe {
+            sysreg::cnthps_cval_el2::write(deadline);
+            sysreg::cnthps_ctl_el2::write(if deadline == NO_DEADLINE { 0 } else { ENABLE });
+        }
+        sysreg::isb();
     }
 
     fn frequency(&mut self) -> u64 {

@@ -115,6 +115,10 @@ system_registers! {
     cntv_ctl_el0 = "cntv_ctl_el0";
     /// Virtual timer, compare value.
     cntv_cval_el0 = "cntv_cval_el0";
+    /// Secure EL2 physical timer, control.
+    cnthps_ctl_el2 = "S3_4_C14_C5_1";
+    /// Secure EL2 physical timer, compare value.
+    cnthps_cval_el2 = "S3_4_C14_C5_2";
     /// Vector lengths of SVE, one register for both worlds.
     zcr_el2 = "S3_4_C1_C2_0";
     /// Vector lengths of SME, one register for both worlds.

@@ -56,6 +56,7 @@ impl Spmc {
             return respond(pe, POWER_RESPONSE, relay.status);
         }
         self.turn_off(pe.index);
+        self.leave_timers(machine, pe.index);
         // The SPMD panics on anything else; PSCI knows no reason for a partition with a context on each PE to keep one on.
         respond(pe, POWER_RESPONSE, PSCI_SUCCESS)
     }

@@ -43,5 +43,6 @@ pub mod scheduling;
 mod sort;
 pub mod spmc;
 pub mod syndrome;
+pub mod timer;
 pub mod trap;
 pub mod vcpu;

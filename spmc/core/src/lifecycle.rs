@@ -28,6 +28,7 @@ impl Spmc {
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
         self.enable_private(machine, pe.index);
+        self.take_in_timers(machine, pe.index);
         self.boot_next(pe, machine)
     }
 

@@ -47,8 +47,9 @@ const SCTLR: u64 = {
 };
 /// `CPACR_EL1.FPEN`: FP and Advanced SIMD do not trap to EL1.
 const CPACR: u64 = 0b11 << 20;
-/// `CNTKCTL_EL1`: EL0 reads both counters, and has no timer.
-const CNTKCTL: u64 = 0b11;
+/// `CNTKCTL_EL1`: EL0 reads both counters, and its accesses to the physical timer do not trap to EL1: they do to EL2, as
+/// those of EL1 ([`crate::timer`]).
+const CNTKCTL: u64 = 1 << 9 | 0b11;
 
 /// What all partitions at S-EL0 have in common.
 #[derive(Clone, Debug)]

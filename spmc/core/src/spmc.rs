@@ -1,7 +1,7 @@
 //! The step function: an event of a PE in, the action to carry out on it out.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tantalum_stage2::IpaSize;
 
@@ -174,6 +174,10 @@ pub struct Spmc {
     normal_world_version: AtomicU32,
     /// The boot PE has initialised all partitions.
     pub(crate) booted: AtomicBool,
+    /// The PEs that are on, the first 64 of them.
+    pub(crate) online: AtomicU64,
+    /// There may be contexts whose timer no PE keeps.
+    pub(crate) homeless: AtomicBool,
 }
 
 impl Spmc {
@@ -216,6 +220,8 @@ impl Spmc {
             shares,
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
             booted: AtomicBool::new(false),
+            online: AtomicU64::new(0),
+            homeless: AtomicBool::new(false),
         }
     }
 

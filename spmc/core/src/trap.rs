@@ -8,6 +8,7 @@ use crate::{
     report::{self, Cause, Trap},
     spmc::{Action, Exit, Pe, Spmc, refuse},
     syndrome::{Abort, Syndrome, SystemRegisterAccess, class, fault_ipa},
+    timer,
 };
 
 /// Bytes of an instruction.
@@ -58,6 +59,9 @@ impl Spmc {
                 Action::Run
             }
             Syndrome::SystemRegister(access) => {
+                if let Some(register) = timer::Register::decode(access.register) {
+                    return self.timer_access(pe, machine, access, register);
+                }
                 if emulate(&mut running.ctx.x, machine, access) {
                     skip_instruction(pe);
                     return Action::Run;
@@ -152,7 +156,7 @@ fn is_at_el0(pe: &Pe<'_>) -> bool {
 }
 
 #[inline(always)]
-fn skip_instruction(pe: &mut Pe<'_>) {
+pub(crate) fn skip_instruction(pe: &mut Pe<'_>) {
     if let Some(running) = pe.running.as_mut() {
         running.ctx.pc = running.ctx.pc.wrapping_add(INSTRUCTION);
     }
@@ -206,10 +210,15 @@ fn emulate<M: Machine>(x: &mut [u64; 31], machine: &mut M, access: SystemRegiste
     }
 }
 
-fn write_register(x: &mut [u64; 31], rt: u8, value: u64) {
+pub(crate) fn write_register(x: &mut [u64; 31], rt: u8, value: u64) {
     if let Some(register) = x.get_mut(usize::from(rt)) {
         *register = value;
     }
+}
+
+/// The value that an access writes: that of a general-purpose register, 0 for xzr.
+pub(crate) fn read_register(x: &[u64; 31], rt: u8) -> u64 {
+    x.get(usize::from(rt)).copied().unwrap_or(0)
 }
 
 const fn register(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> SystemRegister {

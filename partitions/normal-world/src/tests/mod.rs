@@ -27,6 +27,7 @@ mod s_el0;
 mod scheduling;
 mod simd;
 mod system_registers;
+mod timer;
 mod vault;
 pub mod version;
 mod vm_buffers;
@@ -87,6 +88,7 @@ const GROUPS: &[&[Test]] = &[
     framework::TESTS,
     scheduling::TESTS,
     interrupts::TESTS,
+    timer::TESTS,
     registers::TESTS,
     simd::TESTS,
     legacy::TESTS,

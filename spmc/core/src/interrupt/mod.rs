@@ -12,12 +12,15 @@ pub(crate) mod physical;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use spin::mutex::TicketMutex;
+
 use crate::{
     id::VcpuIndex,
     machine::Machine,
     manifest::partition::NsInterruptsAction,
     partition::Partition,
     spmc::{Pe, Running, Spmc},
+    timer::Timer,
     vcpu::{Slot, State},
 };
 
@@ -83,12 +86,14 @@ pub enum Signal {
 #[derive(Debug, Default)]
 pub struct VirtualInterrupts {
     pending: AtomicU64,
-    /// Device interrupts with a level that the context has taken and not deactivated.
+    /// Device interrupts with a level that the context has taken and not deactivated; and the timer's while it is armed.
     active: AtomicU64,
     enabled: AtomicU64,
     fiq: AtomicU64,
     /// Pending lines that the context was run for, or that the scheduler was told of: not again for them.
     told: AtomicU64,
+    /// What raises [`Line::TIMER`].
+    pub(crate) timer: TicketMutex<Timer>,
 }
 
 /// Lines that are no reason to run a context that waits.
@@ -102,6 +107,8 @@ impl VirtualInterrupts {
         self.enabled.store(enabled, Relaxed);
         self.fiq.store(fiq, Relaxed);
         self.told.store(0, Relaxed);
+        *self.timer.lock() = Timer::default();
+        self.deactivate(Line::TIMER);
     }
 
     /// Forgets what devices have raised, and what of it was taken.
@@ -117,6 +124,8 @@ impl VirtualInterrupts {
 
     /// Makes a line not pending.
     pub fn withdraw(&self, line: Line) {
+        // In this order: raised again in between, it is pending, and was not told of.
+        self.told.fetch_and(!line.bit(), Relaxed);
         self.pending.fetch_and(!line.bit(), Relaxed);
     }
 
@@ -136,8 +145,6 @@ impl VirtualInterrupts {
     /// Takes the pending and enabled line with the lowest number.
     pub fn take(&self) -> Option<Line> {
         let line = Line::lowest(self.deliverable())?;
-        // In this order: raised again in between, it is pending, and was not told of.
-        self.told.fetch_and(!line.bit(), Relaxed);
         self.withdraw(line);
         Some(line)
     }
@@ -152,9 +159,14 @@ impl VirtualInterrupts {
         self.active.fetch_and(!line.bit(), Relaxed) & line.bit() != 0
     }
 
-    /// Deactivates all lines and says which were active.
+    /// Deactivates all lines of devices and says which were active.
     pub(crate) fn take_active(&self) -> u64 {
-        self.active.swap(0, Relaxed)
+        self.active.fetch_and(Line::TIMER.bit(), Relaxed) & !Line::TIMER.bit()
+    }
+
+    /// Whether a line is active.
+    pub(crate) fn is_active(&self, line: Line) -> bool {
+        self.active.load(Relaxed) & line.bit() != 0
     }
 
     /// Nothing is pending, and nothing active.
@@ -248,7 +260,7 @@ impl Partition {
         let (mut enabled, fiq) = paravirtual::at_start(managed_exit, self.notifications.is_some());
         if self.el1.is_some() {
             // At S-EL0: the SPMC tells of them with FFA_INTERRUPT. Interrupts stay masked in its PSTATE.
-            enabled = u64::MAX << SOFTWARE_LINES;
+            enabled = u64::MAX << SOFTWARE_LINES | Line::TIMER.bit();
         }
         interrupts.reset(enabled, fiq);
     }
@@ -273,11 +285,25 @@ impl Spmc {
         vcpu: VcpuIndex,
         line: Line,
     ) {
+        if let Some(slot) = partition.slot(vcpu) {
+            slot.interrupts.pend(line);
+            self.notify(pe, machine, partition, vcpu, line);
+        }
+    }
+
+    /// A line of a context is pending: sees to it that the context is told, wherever it is.
+    pub(crate) fn notify<M: Machine>(
+        &self,
+        pe: &mut Pe<'_>,
+        machine: &mut M,
+        partition: &Partition,
+        vcpu: VcpuIndex,
+        line: Line,
+    ) {
         let Some(slot) = partition.slot(vcpu) else {
             return;
         };
-        let waits = self.raise(pe, machine, slot, line);
-        if waits && slot.interrupts.wanting() & line.bit() != 0 {
+        if self.tell(pe, machine, slot) && slot.interrupts.wanting() & line.bit() != 0 {
             self.raised_while_waiting(pe, machine, partition, vcpu);
         }
     }
@@ -285,13 +311,13 @@ impl Spmc {
     /// Makes the notification pending interrupt of a context pending. That is no reason to run one that waits: the scheduler
     /// of the normal world is told of notifications.
     pub(crate) fn alert<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, slot: &Slot) {
-        self.raise(pe, machine, slot, Line::NOTIFICATION);
+        slot.interrupts.pend(Line::NOTIFICATION);
+        self.tell(pe, machine, slot);
     }
 
-    /// Makes a line pending and tells a context that is on a PE. `true`: it waits. Otherwise it finds the line pending when it
-    /// is next taken to run.
-    fn raise<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, slot: &Slot, line: Line) -> bool {
-        slot.interrupts.pend(line);
+    /// Tells a context that is on a PE of a pending line. `true`: it waits. Otherwise it finds the line pending when it is next
+    /// taken to run.
+    fn tell<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, slot: &Slot) -> bool {
         let on = match &*slot.lock() {
             State::OnPe(on) => *on,
             state => return matches!(state, State::Waiting(_)),

@@ -4,7 +4,7 @@
 use crate::{
     abi::low,
     addr::World,
-    id::PeIndex,
+    id::{PeIndex, VcpuIndex},
     interrupt::{Line, Signal, VirtualInterrupts},
     machine::{InterruptChange, Machine},
     spmc::{Action, Pe, Running, Spmc},
@@ -22,6 +22,9 @@ const GET: u32 = 0xff04;
 const DEACTIVATE: u32 = 0xff08;
 /// x1 interrupt, x2 what of it, x3 how it is to be.
 const RECONFIGURE: u32 = 0xff09;
+
+/// x1 the context of the partition that gets the interrupt [`Line::IPI`].
+const SEND_IPI: u32 = 0xff0a;
 
 /// What [`RECONFIGURE`] changes: the PE that it is routed to, by its linear index.
 const TARGET: u32 = 0;
@@ -47,14 +50,32 @@ impl Spmc {
     #[cold]
     #[inline(never)]
     pub(crate) fn paravirtual_call<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, function: u32) -> Action {
+        let sent = if function == SEND_IPI {
+            self.send_ipi(pe, machine)
+        } else {
+            None
+        };
         if let Some(running) = pe.running.as_mut() {
-            let result = self.paravirtual(pe.index, machine, running, function);
+            let result = sent.or_else(|| self.paravirtual(pe.index, machine, running, function));
             running.assert_interrupts();
             if let Some(x0) = running.ctx.x.first_mut() {
                 *x0 = result.unwrap_or(FAILED);
             }
         }
         Action::Run
+    }
+
+    /// Raises the interrupt of another context of the running partition.
+    fn send_ipi<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M) -> Option<u64> {
+        let running = pe.running.as_ref()?;
+        let [_, x1, ..] = running.ctx.x;
+        let (partition, vcpu) = (running.partition, VcpuIndex::new(u16::try_from(low(x1)).ok()?));
+        if vcpu == running.vcpu {
+            return None;
+        }
+        partition.slot(vcpu)?;
+        self.pend(pe, machine, partition, vcpu, Line::IPI);
+        Some(DONE)
     }
 
     fn paravirtual<M: Machine>(

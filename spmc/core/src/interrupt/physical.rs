@@ -15,7 +15,7 @@ use crate::{
     fault::FaultHistory,
     id::{PeIndex, VcpuIndex},
     interrupt::{Line, SOFTWARE_LINES, VirtualInterrupts},
-    machine::{InterruptChange, KICK_INTERRUPT, Machine},
+    machine::{InterruptChange, KICK_INTERRUPT, Machine, TIMER_INTERRUPT},
     manifest::{
         partition::{Interrupt, InterruptKind, OtherSInterruptsAction, SriPolicy, Trigger},
         spmc::Mpidr,
@@ -176,8 +176,10 @@ impl Spmc {
         running: &Running<'_>,
     ) -> Option<Line> {
         let interrupts = &running.slot.interrupts;
+        let line = interrupts.take();
         self.deactivate(machine, pe, running.partition, interrupts);
-        let line = interrupts.take()?;
+        self.timer_handled(machine, pe, interrupts, line);
+        let line = line?;
         match device(running.partition, line).map(|device| device.trigger) {
             Some(Trigger::Level) => interrupts.activate(line),
             Some(Trigger::Edge) => {
@@ -196,7 +198,10 @@ impl Spmc {
         running: &Running<'_>,
         line: Line,
     ) {
-        if running.slot.interrupts.deactivate(line) {
+        let interrupts = &running.slot.interrupts;
+        if line == Line::TIMER {
+            self.timer_handled(machine, pe, interrupts, None);
+        } else if interrupts.deactivate(line) {
             let _ = self.change(machine, pe, running.partition, line, InterruptChange::Deactivate);
         }
     }
@@ -228,9 +233,14 @@ impl Spmc {
             return;
         };
         let own = self.cpu(pe.index);
-        if id == KICK_INTERRUPT {
+        if matches!(id, KICK_INTERRUPT | TIMER_INTERRUPT) {
+            if id == TIMER_INTERRUPT {
+                self.timer_interrupt(pe, machine);
+            } else {
+                self.take_in_timers(machine, pe.index);
+                pe.attention.insert(Attention::DUE);
+            }
             machine.change_interrupt(own, id, InterruptChange::Deactivate);
-            pe.attention.insert(Attention::DUE);
             return;
         }
         let owner = self.sources.binary_search_by_key(&id, |source| source.id).ok();
@@ -292,6 +302,7 @@ impl Spmc {
         let interrupts = &running.slot.interrupts;
         interrupts.withdraw(Line::MANAGED_EXIT);
         self.deactivate(machine, pe, running.partition, interrupts);
+        self.timer_rests(machine, pe, interrupts);
         if interrupts.wanting() != 0 {
             let scheduler = running.partition.sri_policy.contains(SriPolicy::ENTRY_TO_WAITING);
             attention.insert(if scheduler {

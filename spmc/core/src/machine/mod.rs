@@ -21,6 +21,12 @@ pub const SCHEDULE_RECEIVER_INTERRUPT: u32 = 8;
 /// INTID of the SPMC's own interrupt, a software generated one in secure Group 1.
 pub const KICK_INTERRUPT: u32 = 15;
 
+/// INTID of the timer of [`Machine::set_timer`]: that of the secure EL2 physical timer.
+pub const TIMER_INTERRUPT: u32 = 20;
+
+/// A deadline that never comes.
+pub const NO_DEADLINE: u64 = u64::MAX;
+
 /// x0-x17 of an SMC from or to EL3.
 pub type SmcRegisters = [u64; 18];
 
@@ -147,6 +153,10 @@ pub trait Machine: TableMemory {
 
     /// Time: counter value, in ticks of [`Machine::frequency`] a second.
     fn now(&mut self) -> u64;
+
+    /// Has the SPMC's own timer on this PE raise the secure interrupt [`TIMER_INTERRUPT`] when [`Machine::now`] has reached
+    /// `deadline`, and as long as it is not set anew; [`NO_DEADLINE`] turns it off.
+    fn set_timer(&mut self, deadline: u64);
 
     /// Ticks a second of [`Machine::now`]; never 0.
     fn frequency(&mut self) -> u64;

@@ -35,6 +35,7 @@ mod secondary_ep_register;
 mod secure_interrupt;
 mod spm_id_get;
 mod support;
+mod timer;
 mod trap;
 mod version;
 mod yield_;

@@ -10,7 +10,9 @@ const GET: u64 = 0xff04;
 const DEACTIVATE: u64 = 0xff08;
 const FAILED: u64 = u64::MAX;
 const NONE: u64 = 0xffff_ffff;
+const SEND_IPI: u64 = 0xff0a;
 const NPI: u64 = 5;
+const IPI: u64 = 9;
 
 const BIND: u64 = 0x8400_007f;
 const SET: u64 = 0x8400_0081;
@@ -147,4 +149,79 @@ fn features_of_a_partition_have_the_interrupts_that_it_gets() {
     system.smc_fails(0, &[FEATURES, 3], NOT_SUPPORTED);
     system.forward(0, A, B);
     system.smc_fails(0, &[FEATURES, 1], NOT_SUPPORTED);
+}
+
+#[test]
+fn ipi_of_a_context_that_waits_has_it_run() {
+    let (spmc, machine) = two(3);
+    let mut system = System::booted(&spmc, machine);
+    for pe in [0, 1] {
+        system.ask(pe, A);
+        assert_eq!(call(&mut system, pe, &[ENABLE, IPI, 1, 0]), 0);
+    }
+    system.respond(1, A, 0);
+    assert_eq!(call(&mut system, 0, &[SEND_IPI, 1]), 0);
+    assert!(system.machine.pe(1).kicked);
+    system.nwd(1, &[INTERRUPT]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (runs(A, 1), [INTERRUPT, 0, IPI, 0, 0, 0, 0, 0])
+    );
+    assert_eq!(lines(&mut system, 1), (true, false));
+    assert_eq!(call(&mut system, 1, &[GET]), IPI);
+    assert_eq!(call(&mut system, 1, &[GET]), NONE);
+    // And back, to one that runs.
+    assert_eq!(call(&mut system, 1, &[SEND_IPI, 0]), 0);
+    assert!(system.machine.pe(0).kicked);
+    system.exit(0, Exit::Irq);
+    assert_eq!((system.owner(0), lines(&mut system, 0)), (runs(A, 0), (true, false)));
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0])
+    );
+}
+
+#[test]
+fn ipi_of_a_context_that_was_preempted_is_kept() {
+    let (spmc, machine) = two(2);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(1, A);
+    assert_eq!(call(&mut system, 1, &[ENABLE, IPI, 1, 1]), 0);
+    system.exit(1, NS_INTERRUPT);
+    system.ask(0, A);
+    assert_eq!(call(&mut system, 0, &[SEND_IPI, 1]), 0);
+    system.nwd(1, &[INTERRUPT]);
+    assert_eq!(system.owner(1), NWD);
+    system.nwd(1, &[RUN, target(A, 1)]);
+    assert_eq!(lines(&mut system, 1), (false, true));
+    assert_eq!(call(&mut system, 1, &[GET]), IPI);
+    // One that is off starts without.
+    system.respond(1, A, 0);
+    system.turn_off(1);
+    assert_eq!(call(&mut system, 0, &[SEND_IPI, 1]), 0);
+    system.boot(1);
+    system.ask(1, A);
+    assert_eq!(call(&mut system, 1, &[ENABLE, IPI, 1, 0]), 0);
+    assert_eq!(lines(&mut system, 1), (false, false));
+}
+
+#[test]
+fn ipi_to_oneself_or_nobody_fails() {
+    let (spmc, machine) = Builder::new(2)
+        .partition("a")
+        .partition_with("b", PartitionBuilder::migratable)
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(1, A);
+    for to in [1, 2, 0xffff, 0x1_0000, 0xffff_ffff] {
+        assert_eq!(call(&mut system, 1, &[SEND_IPI, to]), FAILED);
+    }
+    // The upper half of the register does not count.
+    assert_eq!(call(&mut system, 1, &[SEND_IPI, 1 << 32]), 0);
+    system.forward(1, A, B);
+    for to in [0, 1] {
+        assert_eq!(call(&mut system, 1, &[SEND_IPI, to]), FAILED);
+    }
+    assert_eq!(lines(&mut system, 1), (false, false));
 }

@@ -91,8 +91,8 @@ fn contexts_enter_at_el0_with_the_spmcs_el1() {
     assert_ne!(el1.ttbr0, 0);
     // 39 bits by TTBR0, nothing by TTBR1.
     assert_eq!((el1.tcr & 0x3f, el1.tcr >> 23 & 1), (25, 1));
-    // The counters, and no timer.
-    assert_eq!(el1.cntkctl, 0b11);
+    // The counters, and the physical timer, which traps to EL2.
+    assert_eq!(el1.cntkctl, 1 << 9 | 0b11);
 }
 
 #[test]

@@ -31,7 +31,10 @@ pub use self::{
 use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
     context::{Context, El1Registers, SimdRegisters, Stage2Roots},
-    machine::{InterruptChange, KICK_INTERRUPT, Machine, MemoryFault, SmcRegisters, SystemRegister},
+    machine::{
+        InterruptChange, KICK_INTERRUPT, Machine, MemoryFault, NO_DEADLINE, SmcRegisters, SystemRegister,
+        TIMER_INTERRUPT,
+    },
     manifest::spmc::Mpidr,
 };
 
@@ -137,6 +140,10 @@ pub struct FakePe {
     pub group0: u32,
     /// The SPMC's own interrupt is pending.
     pub kicked: bool,
+    /// When the SPMC's timer raises its interrupt, and as long as it is not set anew.
+    pub deadline: u64,
+    /// That interrupt is active.
+    timer_active: bool,
     /// Calls to EL3, as they were made.
     pub el3_calls: Vec<SmcRegisters>,
     /// Answers to calls to EL3; where there is none, the call is unknown.
@@ -231,7 +238,13 @@ impl FakeMachine {
             })
             .collect();
         Self {
-            pes: vec![FakePe::default(); pes],
+            pes: vec![
+                FakePe {
+                    deadline: NO_DEADLINE,
+                    ..FakePe::default()
+                };
+                pes
+            ],
             id_registers,
             ..Self::default()
         }
@@ -301,6 +314,9 @@ impl FakeMachine {
     pub fn pending(&self, pe: usize) -> Option<u32> {
         if self.pes[pe].kicked {
             return Some(KICK_INTERRUPT);
+        }
+        if self.pes[pe].deadline <= self.counter && !self.pes[pe].timer_active {
+            return Some(TIMER_INTERRUPT);
         }
         let comes = |irq: &FakeInterrupt| irq.pe == pe && irq.enabled && !irq.active && (irq.latched || irq.high);
         self.interrupts.iter().find(|(_, irq)| comes(irq)).map(|(id, _)| *id)
@@ -427,6 +443,8 @@ impl Machine for FakeMachine {
         let id = self.pending(self.current)?;
         if id == KICK_INTERRUPT {
             self.pes[self.current].kicked = false;
+        } else if id == TIMER_INTERRUPT {
+            self.pes[self.current].timer_active = true;
         } else {
             let irq = self.interrupts.entry(id).or_default();
             irq.active = true;
@@ -435,7 +453,12 @@ impl Machine for FakeMachine {
         Some(id)
     }
 
-    fn change_interrupt(&mut self, _: Mpidr, id: u32, change: InterruptChange) {
+    fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange) {
+        if id == TIMER_INTERRUPT {
+            assert_eq!(change, InterruptChange::Deactivate);
+            self.pes[usize::try_from(cpu.as_u64()).expect("an affinity")].timer_active = false;
+            return;
+        }
         let irq = self.interrupts.entry(id).or_default();
         match change {
             InterruptChange::Enable => irq.enabled = true,
@@ -459,6 +482,10 @@ impl Machine for FakeMachine {
     fn now(&mut self) -> u64 {
         self.counter += 1;
         self.counter
+    }
+
+    fn set_timer(&mut self, deadline: u64) {
+        self.pes[self.current].deadline = deadline;
     }
 
     fn frequency(&mut self) -> u64 {
