@@ -25,6 +25,7 @@ mod manifests;
 mod memory;
 mod msg_wait;
 mod notification;
+mod notification_model;
 mod paravirtual;
 mod partition_info_get_regs;
 mod psci;
