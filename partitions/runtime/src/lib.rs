@@ -1,4 +1,4 @@
-//! What the author of a secure partition at S-EL1 needs: an entry point, a client for FF-A, a log and a panic handler.
+//! What the author of a secure partition needs: an entry point, a client for FF-A, a log and a panic handler.
 //!
 //! # How to write a partition
 //!
@@ -32,6 +32,10 @@
 //!
 //! When `main` is called, the version of FF-A in the manifest (or 1.2, without a manifest) is agreed on, and the context has a stack of its own, vectors, and the MMU on (see [`mmu`]). A panic prints its message and ends the partition
 //! by `FFA_ABORT`, or by `FFA_ERROR` during initialisation, that is before the first message is waited for.
+//!
+//! A partition at S-EL0 (`exception-level = <1>`, `execution-ctx-count = <1>`) has `entry!(main, level = el0);` and calls the SPM by supervisor call;
+//! the rest is the same. The entry code makes data of its data and constants of its constants with `FFA_MEM_PERM_SET`; what else `main` wants to write
+//! to, outside the image, is [`ffa::Client::mem_perm_set`]'s, before the first message is waited for. There are no vectors: any fault ends it.
 //!
 //! The same library carries the normal-world test driver, at EL2 in the place of a BL33; [`normal_world`] is for it alone. [`probe`] is for programs
 //! that test what they must not do.

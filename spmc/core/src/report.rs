@@ -201,6 +201,7 @@ fn hint(undeliverable: Undeliverable, trap: Trap) -> &'static str {
         (_, Trap::SystemRegister(_)) => {
             "the register is not a secure partition's; read the ID registers before using a feature"
         }
+        (_, Trap::Undefined { class: 0x22 | 0x26 }) => "a jump to a wild address, or a stack that was never set up",
         (_, Trap::Undefined { class: 0x19 | 0x1d }) => {
             "SVE and SME are the normal world's; partitions have FP and Advanced SIMD"
         }
@@ -230,6 +231,7 @@ struct What<'s> {
 impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.trap {
+            Trap::Undefined { class: 0x22 | 0x26 } => f.write_str("an unaligned program counter or stack pointer"),
             Trap::Undefined { class } => write!(
                 f,
                 "an instruction that is not a partition's (exception class {:#04x})",
@@ -251,7 +253,12 @@ impl fmt::Display for What<'_> {
                     (false, false) => "read of",
                 };
                 if abort.kind() == FaultKind::Permission && !abort.on_walk {
-                    // HPFAR_EL2 is not set for these: all there is is the virtual address.
+                    // HPFAR_EL2 is not set for these: all there is is the virtual address, which is the IPA for S-EL0.
+                    let own = self.partition.regions.iter().filter(|_| self.partition.el1.is_some());
+                    if let Some(region) = own.into_iter().find(|own| own.range.contains(PhysAddr::new(far))) {
+                        let name = &region.name;
+                        return write!(f, "{access} {far:#x}, its own \"{name}\": that page does not permit it");
+                    }
                     return write!(f, "{access} virtual address {far:#x}: its region does not permit it");
                 }
                 let world = if non_secure { World::NonSecure } else { World::Secure };

@@ -22,12 +22,17 @@ fn check(report: &Report, accepted: bool) {
     assert!(accepted || report.errors() != 0);
     for diagnostic in report.diagnostics() {
         let line = format!("{diagnostic:#}");
-        assert!(line.len() < 600 && line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+        assert!(
+            line.len() < 600 && line.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+            "{line:?}"
+        );
     }
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((kind, bytes)) = data.split_first() else { return };
+    let Some((kind, bytes)) = data.split_first() else {
+        return;
+    };
     let mut report = Report::new();
     match kind % 4 {
         0 => {
@@ -39,7 +44,9 @@ fuzz_target!(|data: &[u8]| {
             check(&report, manifest.is_some());
         }
         2 => {
-            let Some((size, header)) = bytes.split_first_chunk::<8>() else { return };
+            let Some((size, header)) = bytes.split_first_chunk::<8>() else {
+                return;
+            };
             let package = Package::parse("p", header, u64::from_le_bytes(*size), &mut report);
             check(&report, package.is_some());
         }
@@ -57,16 +64,25 @@ fn together(mut bytes: &[u8], report: &mut Report) {
         parts.push(part);
         bytes = rest;
     }
-    let Some((first, rest)) = parts.split_first() else { return };
-    let Some(spmc) = SpmcManifest::parse(&blob(first), report) else { return };
+    let Some((first, rest)) = parts.split_first() else {
+        return;
+    };
+    let Some(spmc) = SpmcManifest::parse(&blob(first), report) else {
+        return;
+    };
     let mut candidates = Vec::new();
     for (vm, part) in rest.iter().enumerate() {
-        let (Some(entry), Some((header, manifest))) = (spmc.partitions.get(vm), part.split_at_checked(HEADER_BYTES)) else {
+        let (Some(entry), Some((header, manifest))) = (spmc.partitions.get(vm), part.split_at_checked(HEADER_BYTES))
+        else {
             continue;
         };
         let package = Package::parse(&entry.name, header, entry.memory.bytes(), report);
         let manifest = PartitionManifest::parse(&entry.name, &blob(manifest), report);
-        candidates.extend(package.zip(manifest).map(|(package, manifest)| Candidate { vm, package, manifest }));
+        candidates.extend(
+            package
+                .zip(manifest)
+                .map(|(package, manifest)| Candidate { vm, package, manifest }),
+        );
     }
     let all = candidates.len();
     let accepted = system::check(&spmc, candidates, &[], report);

@@ -14,6 +14,8 @@ use tantalum_core::{
 };
 
 const PES: usize = 3;
+/// The partition at S-EL0.
+const U: u16 = 0x8004;
 /// Where the normal world has its buffers.
 const NORMAL_WORLD: u64 = 0x4000_0000;
 const PAGES: u64 = 16;
@@ -142,15 +144,27 @@ fn step(system: &mut System<'_>, input: &mut Input<'_>) {
             let registers = input.registers();
             system.nwd(pe, &registers);
         }
+        Owner::Partition(U, _) if choice < 160 => {
+            let registers = input.registers();
+            system.svc(pe, &registers);
+        }
+        Owner::Partition(U, _) if choice < 200 => {
+            let (esr, far) = (input.value(), input.value());
+            system.el0_exception(pe, esr, far);
+        }
         Owner::Partition(..) if choice < 160 => {
             let registers = input.registers();
             system.smc(pe, &registers);
         }
         Owner::Partition(..) => {
             system.machine.pe(pe).group0 = u32::from(choice & 1);
-            system.el1(pe).vbar = input.value();
-            system.ctx(pe).pc = input.value();
-            system.ctx(pe).pstate = [0, 4, 5, 0x10, 0x3c5][usize::from(input.byte() % 5)];
+            if matches!(system.owner(pe), Owner::Partition(U, _)) {
+                system.back_to_el0(pe);
+            } else {
+                system.el1(pe).vbar = input.value();
+                system.ctx(pe).pc = input.value();
+                system.ctx(pe).pstate = [0, 4, 5, 0x10, 0x3c5][usize::from(input.byte() % 5)];
+            }
             let exit = input.exit();
             let registers = input.registers();
             system.load(pe, &registers);
@@ -177,6 +191,7 @@ fuzz_target!(|data: &[u8]| {
                 .indirect()
                 .vm_availability(VmAvailability::CREATED)
         })
+        .partition_with("u", |u| u.s_el0().restart())
         .build();
     if let Ok(range) = PageRange::new(PhysAddr::new(NORMAL_WORLD), PAGES) {
         machine.memory.add(World::NonSecure, range);
@@ -196,6 +211,6 @@ fuzz_target!(|data: &[u8]| {
             .lines()
             .filter(|line| line.starts_with("spmc: \""))
             .count()
-            <= 3 * 8
+            <= 4 * 8
     );
 });

@@ -27,6 +27,7 @@ tests! { "s_el0":
     takes_messages_from_every_core,
     sends_messages,
     is_preempted_and_run_again,
+    is_run_again_on_another_core,
     simd_registers_are_its_own,
     counter_can_be_read,
     permissions_are_for_initialisation,
@@ -109,6 +110,31 @@ fn is_preempted_and_run_again(world: &World) -> Outcome {
         "the partition to spin for 100 ms, got {} ticks",
         response.payload()[1]
     );
+    Ok(())
+}
+
+fn is_run_again_on_another_core(world: &World) -> Outcome {
+    world.need_two_cores()?;
+    let user = world.need(USER)?;
+    command(user, Command::SimdFill, &[0x5003])?;
+    gic::enable(timer::INTERRUPT);
+    timer::start(5);
+    let answer = send(user, Command::Spin.words(&[30]));
+    let _ = gic::take();
+    timer::stop();
+    gic::disable(timer::INTERRUPT);
+    let run = |_: usize, id: u64| {
+        let answer = SMC.run((id & 0xffff) as u16, 0);
+        let done = finish(answer, "running a partition at S-EL0 that was preempted elsewhere");
+        u64::from(done.is_ok_and(|response| response.payload()[0] == DONE))
+    };
+    match answer {
+        Ok(Answer::Interrupted { .. }) => cores::run_on(1, run, u64::from(user.id))?,
+        other => fail!("FFA_INTERRUPT from a partition at S-EL0, got {other:?}"),
+    }
+    expect_eq!(cores::wait_for(1, 10_000)?, 1, "whether it ends on another core");
+    let mask = command(user, Command::SimdCheck, &[0x5003])?[0];
+    expect_eq!(mask, 0, "the mask of its SIMD registers that changed");
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! Arbitrary calls with arbitrary registers.
 
+use core::ops::ControlFlow;
+
 use tantalum_core::{
+    addr::World,
     machine::fake::{Builder, Owner, System, taint_owner},
-    manifest::partition::{PowerManagement, VmAvailability},
+    manifest::partition::{Access as Rights, PowerManagement, VmAvailability},
     spmc::Exit,
 };
+use tantalum_stage2::{Access, Entry, Execute, Ipa, IpaRange, Ownership, Run};
 
 use crate::{Random, effort};
 
@@ -116,6 +120,127 @@ fn run(seed: u64) {
 fn arbitrary_registers_break_no_invariant() {
     for seed in 0..CASES * effort() {
         let result = std::panic::catch_unwind(|| run(seed));
+        if let Err(panic) = result {
+            println!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Where the partition at S-EL0 has data.
+const DATA: u64 = 0x4020_0000;
+/// Where it has constants.
+const CONSTANTS: u64 = 0x0e80_0000;
+
+/// Nothing that the partition at S-EL0 has is both writable and executable, and what is at EL1 for it is as it was.
+fn check_s_el0(system: &System<'_>, environment: [u64; 2]) {
+    let tables = system.spmc.partitions()[0].tables.lock();
+    for (space, tables) in [&tables.secure, &tables.non_secure].into_iter().enumerate() {
+        let visit = |run: Run| {
+            if let Entry::Mapped(output, attributes) = run.entry {
+                assert_eq!(output.0, run.range.start().0);
+                let executable = attributes.execute() != Execute::Never;
+                assert!(!executable || attributes.access() == Access::ReadOnly && space == 0);
+            }
+            ControlFlow::Continue(())
+        };
+        let ranges = [
+            (Builder::memory(0).base().as_u64(), 0x20),
+            (DATA, 0x404),
+            (0x4000_7000, 4),
+        ];
+        for (base, pages) in ranges {
+            let range = IpaRange::new(Ipa(base), pages).expect("a range");
+            let _ = tables.walk(&system.machine, range, visit).expect("within the space");
+        }
+        for address in environment {
+            let found = tables
+                .translate(&system.machine, Ipa(address))
+                .map(|found| found.attributes);
+            assert_eq!(found.is_some(), space == 0);
+            assert!(
+                found.is_none_or(|found| found.ownership() == Ownership::None && found.access() == Access::ReadOnly)
+            );
+        }
+    }
+}
+
+fn run_s_el0(seed: u64) {
+    let mut random = Random(seed);
+    let read_write = Rights::READ | Rights::WRITE;
+    let base = Builder::memory(0).base().as_u64();
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("u", |u| {
+            u.s_el0()
+                .restart()
+                .indirect()
+                .region("buffers", World::Secure, base + 0x8000, 2, read_write)
+                .region("data", World::NonSecure, DATA, 0x300, read_write)
+                .region("constants", World::Secure, CONSTANTS, 2, Rights::READ)
+                .region("normal", World::NonSecure, 0x4000_8000, 2, read_write)
+        })
+        .partition_with("b", |b| b.indirect())
+        .build();
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    let el1 = system.el1(0);
+    let environment = [el1.vbar, el1.ttbr0];
+    for _ in 0..STEPS / 4 {
+        let pe = 0;
+        if random.one_in(40) {
+            system.machine.tables.set_budget(Some(random.below(3)));
+        } else if random.one_in(10) {
+            system.machine.tables.set_budget(None);
+        }
+        match system.owner(pe) {
+            Owner::Partition(0x8001, _) if random.one_in(40) => {
+                let esr = random.pick(&[0x00, 0x18, 0x20, 0x24, 0x3c]) << 26 | random.next() & 0x3ff_ffff;
+                let far = random.next();
+                if taint_owner(far).is_none() {
+                    system.el0_exception(pe, esr, far);
+                }
+            }
+            Owner::Partition(0x8001, _) if random.one_in(40) => {
+                system.back_to_el0(pe);
+                let exit = exit(&mut random);
+                system.exit(pe, exit);
+            }
+            Owner::Partition(0x8001, _) => {
+                let address = match random.below(8) {
+                    0 => value(&mut random),
+                    1 => random.pick(&environment),
+                    2 => 0x4000_7000 + 0x1000 * random.below(5) as u64,
+                    3 => CONSTANTS + 0x1000 * random.below(3) as u64,
+                    4 => DATA + 0x1000 * random.below(0x400) as u64,
+                    _ => base + 0x1000 * random.below(17) as u64,
+                };
+                let pages = random.pick(&[0, 1, 1, 2, 3, 16, 0x100, 0x200]);
+                let function = random.pick(&[0x8400_0088, 0x8400_0089, 0xc400_0089]);
+                let call = match random.below(4) {
+                    0 => [0x8400_006b, 0, 0, 0],
+                    1 => [self::function(&mut random), address, value(&mut random), pages],
+                    _ => [function, address, pages, random.pick(&[3, 5, 7, 5, 3, 1, 0, 8])],
+                };
+                system.svc(pe, &call);
+            }
+            Owner::Partition(..) => {
+                system.smc(pe, &[0x8400_006b]);
+            }
+            Owner::NormalWorld => {
+                system.nwd(pe, &[0x8400_006f, 0x8001]);
+            }
+            Owner::Off => {
+                system.online(pe);
+            }
+        }
+        check_s_el0(&system, environment);
+    }
+}
+
+#[test]
+fn arbitrary_calls_and_exceptions_at_s_el0_break_no_invariant() {
+    for seed in 0..CASES / 10 * effort() {
+        let result = std::panic::catch_unwind(|| run_s_el0(seed));
         if let Err(panic) = result {
             println!("seed {seed}");
             std::panic::resume_unwind(panic);

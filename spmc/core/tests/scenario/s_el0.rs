@@ -289,10 +289,7 @@ fn exceptions_that_el1_takes_stop_the_partition() {
             0x3c << 26 | IL,
             "an instruction that is not a partition's (exception class 0x3c)",
         ),
-        (
-            0x26 << 26 | IL,
-            "an instruction that is not a partition's (exception class 0x26)",
-        ),
+        (0x26 << 26 | IL, "an unaligned program counter or stack pointer"),
         // msr daif; mrs x3, cntv_ctl_el0.
         (
             0x18 << 26 | IL | 3 << 20 | 1 << 17 | 3 << 14 | 4 << 10 | 2 << 1,
@@ -344,10 +341,13 @@ fn exceptions_that_el2_takes_stop_the_partition() {
             at(0x24 << 26 | 0x07, 0x0e40_0000, 0xe4000),
             "\"memory\" of partition \"b\"",
         ),
-        (at(0x24 << 26 | 0x4f, PC, 0), "write to virtual address 0xe301234"),
+        (
+            at(0x24 << 26 | 0x4f, PC, 0),
+            "write to 0xe301234, its own \"memory\": that page does not permit it",
+        ),
         (
             at(0x20 << 26 | 0x0f, OWN_DATA, 0),
-            "instruction fetch from virtual address 0xe800000",
+            "instruction fetch from 0xe800000, its own \"data\"",
         ),
         // mrs x1, pmcr_el0; an SVE instruction.
         (
