@@ -5,6 +5,7 @@ Called by `make new NAME=adder`, with these variables in the environment:
 NAME        what the partition is called
 IN          add it to this scenario of manifests/qemu instead of making one of its own
 CONTEXTS=1  execution contexts: 1, which moves from core to core, or 4, one for each core
+EL=1        exception level: 1, or 0, where the SPM does what an operating system would
 """
 
 import os
@@ -74,11 +75,15 @@ def secondaries(contexts):
     )
 
 
-def plan(root, name, into, contexts, identity):
+def plan(root, name, into, contexts, identity, level):
     """The files to write, path to text. Nothing is written before all of them are known."""
     check_name(root, name)
     if contexts not in ("1", str(CORES)):
         raise Problem(f"CONTEXTS={contexts}: a partition has 1 execution context, or {CORES}, one for each core")
+    if level not in ("0", "1"):
+        raise Problem(f"EL={level}: a partition is at S-EL1 or at S-EL0")
+    if level == "0" and contexts != "1":
+        raise Problem(f"CONTEXTS={contexts}: a partition at S-EL0 has 1 execution context")
     scenario = root / "manifests/qemu" / (into or name)
     where = scenario.relative_to(root)
     if into and not (scenario / "spmc.dts").is_file():
@@ -96,6 +101,9 @@ def plan(root, name, into, contexts, identity):
         UUID=str(identity),
         UUID_WORDS=" ".join(f"{word:#010x}" for word in struct.unpack("<4I", identity.bytes)),
         SECONDARIES=secondaries(int(contexts)),
+        EL=level,
+        LEVEL=", level = el0" if level == "0" else "",
+        EXCEPTION_LEVEL={"0": "1", "1": "2"}[level],
     )
     crate, workspace = root / "partitions" / name, root / "Cargo.toml"
     members = re.sub(r"(\nmembers = \[\n(?: .*\n)*)", rf'\1    "partitions/{name}",\n', workspace.read_text(), count=1)
@@ -119,24 +127,24 @@ def write(root, files):
         path.write_text(text)
 
 
-def make(root, name, into=None, contexts="1", identity=None):
-    files, facts = plan(root, name, into, contexts, identity or uuid.uuid4())
+def make(root, name, into=None, contexts="1", identity=None, level="1"):
+    files, facts = plan(root, name, into, contexts, identity or uuid.uuid4(), level)
     scenario = into or name
-    print(f"==> The partition {name}: {facts['UUID']}, at {facts['ADDRESS']}, {contexts} context(s)")
+    print(f"==> The partition {name}: {facts['UUID']}, S-EL{level}, at {facts['ADDRESS']}, {contexts} context(s)")
     write(root, files)
     print(
         f"\nWhat it does is in partitions/{name}/src/main.rs. To see it do it:\n\n"
         f"    make run SCENARIO={scenario}      # boots it; the normal world finds it and sends it a message\n"
         f"    make shell SCENARIO={scenario}    # the same, with you at the keyboard: send {name} 20 22\n\n"
         "The next partition can join it: "
-        f"make new NAME=another IN={scenario}. The guide to manifests is partitions/README.md."
+        f"make new NAME=another IN={scenario}. The guide: spmc/docs/partitions.md."
     )
 
 
 def main():
     value = os.environ.get
     try:
-        make(ROOT, value("NAME", ""), value("IN") or None, value("CONTEXTS") or "1")
+        make(ROOT, value("NAME", ""), value("IN") or None, value("CONTEXTS") or "1", level=value("EL") or "1")
     except Problem as problem:
         sys.exit(f"error: {problem}")
 

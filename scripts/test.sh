@@ -141,18 +141,18 @@ run_linux() {
     record_boot linux 4 "${TIMEOUT:-600}" "$SCRIPTS/linux.sh" --quiet test
 }
 
-# A partition that `make new` makes, in a copy of the tree: it must compile, boot and answer.
+# Partitions that `make new` makes, in a copy of the tree: they must compile, boot and answer.
 run_new() {
-    local name=newcomer tree
+    local name=newcomer another=newcomer-at-el0 tree
     tree=$(mktemp -d "${TMPDIR:-/tmp}/tantalum-tree.XXXXXX")
     tar --create --exclude=target --exclude=./.git . | tar --extract --directory="$tree"
-    if NAME=$name CONTEXTS=4 "$tree/scripts/new.py" &&
-        CARGO_TARGET_DIR=$TARGET_DIR "$tree/scripts/build.sh" "tantalum-$name"; then
+    if NAME=$name CONTEXTS=4 "$tree/scripts/new.py" && NAME=$another IN=$name EL=0 "$tree/scripts/new.py" &&
+        CARGO_TARGET_DIR=$TARGET_DIR "$tree/scripts/build.sh" "tantalum-$name" "tantalum-$another"; then
         run_boot "$tree/manifests/qemu/$name" 4
     else
         record "$name" 0 1 0
     fi
-    rm -rf "$tree" "$OUT/bin/tantalum-$name.bin"
+    rm -rf "$tree" "$OUT/bin/tantalum-$name.bin" "$OUT/bin/tantalum-$another.bin"
 }
 
 main() {

@@ -51,6 +51,11 @@ class NewPartition(unittest.TestCase):
         self.make("adder")
         self.assertNotIn("secondaries", self.text("partitions/adder/src/main.rs"))
 
+    def test_level_shows_in_program_and_manifest(self):
+        self.make("adder", None, "1", None, "0")
+        self.assertIn("entry!(main, level = el0);", self.text("partitions/adder/src/main.rs"))
+        self.assertIn("exception-level = <1>; // S-EL0\n", self.text("manifests/qemu/adder/adder.dts"))
+
     def test_nothing_of_the_template_is_left(self):
         self.make("adder")
         for path in [*self.root.glob("partitions/adder/**/*.*"), *self.root.glob("manifests/qemu/adder/*")]:
@@ -82,6 +87,8 @@ class NewPartition(unittest.TestCase):
             (["adder", "nowhere"], "no scenario manifests/qemu/nowhere"),
             (["adder", "test-attacks"], "more than 8"),
             (["adder", None, "2"], "CONTEXTS=2"),
+            (["adder", None, "1", None, "2"], "EL=2"),
+            (["adder", None, "4", None, "0"], "CONTEXTS=4"),
         ):
             with self.subTest(arguments), self.assertRaisesRegex(new.Problem, message):
                 self.make(*arguments)
