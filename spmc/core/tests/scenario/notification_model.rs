@@ -183,7 +183,7 @@ fn calls_do_what_the_model_does() {
                     model.unbind(sender, receiver, bits),
                 ),
                 3 | 4 => {
-                    let flags = per_vcpu | per_vcpu * vcpu << 16;
+                    let flags = per_vcpu | (per_vcpu * vcpu) << 16;
                     (
                         by(&mut system, sender, &w(SET, flags)),
                         model.set(sender, receiver, (per_vcpu != 0).then_some(vcpu), bits),
