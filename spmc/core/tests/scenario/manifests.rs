@@ -20,6 +20,7 @@ use crate::support::*;
 const ECHO: u64 = 0x8001;
 const FORWARD: u64 = 0x8002;
 const ATTACK: u64 = 0x8003;
+const CLOCK: u64 = 0x0901_0000;
 const UART: u64 = 0x0904_0000;
 const MANIFEST_OFFSET: u64 = 0x1000;
 
@@ -70,18 +71,23 @@ fn range(base: u64, pages: u64) -> PageRange {
     PageRange::new(PhysAddr::new(base), pages).expect("a range")
 }
 
-/// A machine into whose memory BL2 has loaded the demonstration's packages.
+/// A machine into whose memory BL2 has loaded the demonstration's packages, but for the one at S-EL0.
 pub fn loaded() -> FakeMachine {
     let mut machine = FakeMachine::new(4);
     for (name, base) in [("echo", 0x0e20_0000), ("forward", 0x0e30_0000), ("attack", 0x0e40_0000)] {
-        machine.memory.add(World::Secure, range(base, 0x100));
-        let package = package(&compile(&format!("qemu/demo/{name}.dts")));
-        machine
-            .memory
-            .write(World::Secure, PhysAddr::new(base), &package)
-            .expect("memory");
+        load(&mut machine, name, base);
     }
     machine
+}
+
+/// Loads one of its packages.
+fn load(machine: &mut FakeMachine, name: &str, base: u64) {
+    machine.memory.add(World::Secure, range(base, 0x100));
+    let package = package(&compile(&format!("qemu/demo/{name}.dts")));
+    machine
+        .memory
+        .write(World::Secure, PhysAddr::new(base), &package)
+        .expect("memory");
 }
 
 pub fn start(machine: &mut FakeMachine, boot_mpidr: u64, free_pages: usize) -> Result<Spmc, BootError> {
@@ -103,11 +109,12 @@ pub const PAGES: usize = 1024;
 #[test]
 fn demonstration_boots_and_talks() {
     let mut machine = loaded();
+    load(&mut machine, "user", 0x0e50_0000);
     let spmc = start(&mut machine, 0x8000_0000, PAGES).expect("it starts");
     assert!(!machine.console.contains("error"), "{}", machine.console);
     let mut system = System::booted(&spmc, machine);
     let console = system.machine.take_console();
-    assert!(console.contains("3 of 3 partitions ready"), "{console}");
+    assert!(console.contains("4 of 4 partitions ready"), "{console}");
     for pe in 0..4 {
         system.nwd(pe, &request(0, FORWARD));
         assert_eq!(system.owner(pe), runs(FORWARD, 0));
@@ -143,7 +150,7 @@ fn each_partition_reaches_its_own_memory_and_nothing_else() {
             .partition(|(page, _)| partition.memory.contains(PhysAddr::new(*page)));
         assert_eq!(memory.len() as u64, partition.memory.pages(), "{}", partition.name);
         if u64::from(partition.id.as_u16()) == FORWARD {
-            let [(UART, attributes)] = others[..] else {
+            let [(CLOCK, _), (UART, attributes)] = others[..] else {
                 panic!("{others:x?}")
             };
             assert_eq!(attributes.memory(), MemoryType::DeviceNGnRnE);
