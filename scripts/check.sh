@@ -69,6 +69,8 @@ check_lock_file() { fetch_crates --locked; }
 
 check_packing() { python3 "$SCRIPTS/test_pack.py" --quiet; }
 
+check_links() { python3 "$SCRIPTS/links.py"; }
+
 check_places() { python3 "$SCRIPTS/test_where.py" --quiet; }
 
 check_new_partition() { python3 "$SCRIPTS/test_new.py" --quiet; }
@@ -80,7 +82,7 @@ check_scripts() {
     shellcheck --exclude SC1091 scripts/guest/init scripts/guest/usr/share/tantalum/{welcome,lib.sh,tests/*}
 }
 
-CHECKS=(format lock_file lints_inherited no_unsafe_in_policy packing places new_partition scripts clippy_host clippy_bare documentation)
+CHECKS=(format lock_file lints_inherited no_unsafe_in_policy packing places new_partition links scripts clippy_host clippy_bare documentation)
 
 # Prints how the check went, and what is wrong if it did not go well. Counts it in PASSED, FAILED or SKIPPED.
 run_check() {

@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
 """Tests of pack.py."""
 
+import contextlib
+import io
+import json
+import shutil
 import struct
+import tempfile
 import unittest
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import pack
@@ -76,6 +82,28 @@ class Packages(unittest.TestCase):
 
     def test_what_fits_is_taken(self):
         pack.check_packages([package("a"), package("b", 2, 0x0E30_1000)], bytes(0x20_0000))
+
+
+class Fvp(unittest.TestCase):
+    def test_the_demonstration_is_packed(self):
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        for name in "bl1.bin", "bl2.bin", "bl31.bin", *(f"{config}.dtb" for config in pack.FVP_CONFIGS):
+            (folder / name).write_bytes(TINY)
+        for name in "fvp", "shell", "echo", "forward":
+            (folder / f"tantalum-{name}.bin").write_bytes(name.encode())
+        scenario = Path(__file__).resolve().parent.parent / "manifests/fvp/demo"
+        arguments = SimpleNamespace(fvp=True, tfa=folder, programs=folder, out=folder, scenario=scenario)
+        with contextlib.redirect_stderr(io.StringIO()):
+            pack.pack(arguments, {})
+        fip = (folder / "fip.bin").read_bytes()
+        images = ["tb-fw", "soc-fw", "tos-fw", "nt-fw", "tb-fw-config", "tos-fw-config", *pack.FVP_CONFIGS]
+        for name in images:
+            self.assertIn(pack.FIP_UUIDS[name].bytes, fip, name)
+        layout = json.loads((folder / "tfa/sp_layout.json").read_text())
+        addresses = {name: entry["physical-load-address"] for name, entry in layout.items()}
+        self.assertEqual(addresses, {"echo": "0x7000000", "forward": "0x7100000"})
+        self.assertEqual((folder / "tfa/echo.bin").read_bytes(), b"echo")
 
 
 class Manifests(unittest.TestCase):

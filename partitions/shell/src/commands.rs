@@ -170,7 +170,7 @@ static COMMANDS: [Command; 24] = [
 ];
 
 /// What test partitions can be told to do: what it is called, and the numbers it takes.
-const TOLD: [(&str, Told, &str); 14] = [
+const TOLD: [(&str, Told, &str); 16] = [
     ("status", Told::Status, ""),
     ("spin", Told::Spin, "MILLISECONDS"),
     ("print", Told::Print, "NUMBER"),
@@ -186,6 +186,12 @@ const TOLD: [(&str, Told, &str); 14] = [
     ),
     ("sleep", Told::Sleep, ""),
     ("measure", Told::Measure, "ID"),
+    (
+        "listen",
+        Told::Listen,
+        "INTERRUPT AS_FIQ ADDRESS VALUE: the last two are what makes the device quiet",
+    ),
+    ("heard", Told::Heard, ""),
     ("simd-fill", Told::SimdFill, "SEED"),
     ("simd-check", Told::SimdCheck, "SEED"),
     (
