@@ -75,7 +75,8 @@ APT::Architectures { "$architecture"; };
 EOF
 }
 
-has_version() { own_apt_cache show "$1=$2" >/dev/null 2>&1; }
+# apt-cache is content with a version that it does not have.
+has_version() { [[ -n $(own_apt_cache show "$1=$2" 2>/dev/null) ]]; }
 
 # What to ask apt for: the known version, or else the newest under that name or the newest of such names.
 wanted() {
@@ -158,7 +159,8 @@ get_debs() {
             step "Fetching from Debian's $suite (arm64): ${list[*]}" "$(other_way)" fetch_debs "$suite" "${list[@]}"
         done
         mapfile -t missing < <(missing_debs "$@")
-        ((${#missing[@]} == 0)) || die "Debian's archive has no more: ${missing[*]}" "$(other_way)"
+        suite=$(for package in "${missing[@]}"; do known_suite "$package"; done | sort --unique | paste -s -d ' ')
+        ((${#missing[@]} == 0)) || die "Debian's $suite can't give (any more): ${missing[*]}" "$(other_way)"
     fi
     for package in "$@"; do
         warn_of_other_version "$package" "$(deb "$package")"
