@@ -94,6 +94,8 @@ pub struct VirtualInterrupts {
     told: AtomicU64,
     /// What raises [`Line::TIMER`].
     pub(crate) timer: TicketMutex<Timer>,
+    /// Pending lines that the context is not run for, since that is left to the scheduler of the normal world.
+    left: AtomicU64,
 }
 
 /// Lines that are no reason to run a context that waits.
@@ -107,6 +109,7 @@ impl VirtualInterrupts {
         self.enabled.store(enabled, Relaxed);
         self.fiq.store(fiq, Relaxed);
         self.told.store(0, Relaxed);
+        self.left.store(0, Relaxed);
         *self.timer.lock() = Timer::default();
         self.deactivate(Line::TIMER);
     }
@@ -126,6 +129,7 @@ impl VirtualInterrupts {
     pub fn withdraw(&self, line: Line) {
         // In this order: raised again in between, it is pending, and was not told of.
         self.told.fetch_and(!line.bit(), Relaxed);
+        self.left.fetch_and(!line.bit(), Relaxed);
         self.pending.fetch_and(!line.bit(), Relaxed);
     }
 
@@ -164,11 +168,6 @@ impl VirtualInterrupts {
         self.active.fetch_and(Line::TIMER.bit(), Relaxed) & !Line::TIMER.bit()
     }
 
-    /// Whether a line is active.
-    pub(crate) fn is_active(&self, line: Line) -> bool {
-        self.active.load(Relaxed) & line.bit() != 0
-    }
-
     /// Nothing is pending, and nothing active.
     #[inline(always)]
     #[must_use]
@@ -176,10 +175,24 @@ impl VirtualInterrupts {
         self.pending.load(Relaxed) | self.active.load(Relaxed) == 0
     }
 
-    /// The lines that a context that waits is to be run for.
+    /// The lines that a context that waits is to be run for, by the SPMC.
     #[must_use]
     pub fn wanting(&self) -> u64 {
+        self.untold() & !self.left.load(Relaxed)
+    }
+
+    /// The lines that the scheduler of the normal world is to run it for, and was not told of.
+    pub(crate) fn to_schedule(&self) -> u64 {
+        self.untold() & self.left.load(Relaxed)
+    }
+
+    fn untold(&self) -> u64 {
         self.deliverable() & !self.told.load(Relaxed) & !UNSCHEDULED
+    }
+
+    /// Leaves lines to the scheduler.
+    pub(crate) fn leave(&self, lines: u64) {
+        self.left.fetch_or(lines, Relaxed);
     }
 
     /// The context is run for these lines, or the scheduler told of them.
@@ -191,6 +204,12 @@ impl VirtualInterrupts {
     #[must_use]
     pub fn is_pending(&self, line: Line) -> bool {
         self.pending.load(Relaxed) & line.bit() != 0
+    }
+
+    /// Whether a line was taken and not deactivated.
+    #[must_use]
+    pub fn is_active(&self, line: Line) -> bool {
+        self.active.load(Relaxed) & line.bit() != 0
     }
 
     /// Whether a line is enabled.
@@ -304,7 +323,7 @@ impl Spmc {
             return;
         };
         if self.tell(pe, machine, slot) && slot.interrupts.wanting() & line.bit() != 0 {
-            self.raised_while_waiting(pe, machine, partition, vcpu);
+            self.raised_while_waiting(pe, machine, partition, vcpu, line);
         }
     }
 

@@ -266,8 +266,12 @@ impl Spmc {
         machine: &mut M,
         partition: &Partition,
         vcpu: VcpuIndex,
+        line: Line,
     ) {
         if partition.sri_policy.contains(SriPolicy::WAITING) {
+            if let Some(slot) = partition.slot(vcpu) {
+                slot.interrupts.leave(line.bit());
+            }
             machine.raise_schedule_receiver();
         } else if partition.multiplicity == Multiplicity::Pinned && vcpu.as_u16() != pe.index.as_u16() {
             machine.kick(self.cpu(PeIndex::new(vcpu.as_u16())));
@@ -303,14 +307,16 @@ impl Spmc {
         interrupts.withdraw(Line::MANAGED_EXIT);
         self.deactivate(machine, pe, running.partition, interrupts);
         self.timer_rests(machine, pe, interrupts);
-        if interrupts.wanting() != 0 {
-            let scheduler = running.partition.sri_policy.contains(SriPolicy::ENTRY_TO_WAITING);
-            attention.insert(if scheduler {
-                Attention::SCHEDULE_RECEIVER
-            } else {
-                Attention::DUE
-            });
+        let wanting = interrupts.wanting();
+        if wanting == 0 {
+            return;
         }
+        attention.insert(if running.partition.sri_policy.contains(SriPolicy::ENTRY_TO_WAITING) {
+            interrupts.leave(wanting);
+            Attention::SCHEDULE_RECEIVER
+        } else {
+            Attention::DUE
+        });
     }
 
     /// The end of a step after which `action` would be done, and the PE has something to look after.
@@ -387,13 +393,13 @@ impl Spmc {
             .filter(|partition| !partition.sri_policy.is_empty())
         {
             for (vcpu, slot) in (0..).map(VcpuIndex::new).zip(&partition.slots) {
-                let wanting = slot.interrupts.wanting();
+                let lines = slot.interrupts.to_schedule();
                 let target = Target {
                     endpoint: partition.endpoint(),
                     vcpu,
                 };
-                if wanting != 0 && !partition.is_stopped() && tell(target) {
-                    slot.interrupts.tell(wanting);
+                if lines != 0 && !partition.is_stopped() && tell(target) {
+                    slot.interrupts.tell(lines);
                 }
             }
         }

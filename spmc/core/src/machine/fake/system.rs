@@ -12,7 +12,7 @@ use crate::{
         fake::{FakeMachine, what_is_wrong},
     },
     spmc::{Action, Event, Exit, Pe, Spmc},
-    vcpu::State,
+    vcpu::{Model, State},
 };
 
 /// Marks a value as `owner`'s (a partition's id, or 0 for the normal world), in both halves of the register.
@@ -168,6 +168,15 @@ impl<'s> System<'s> {
             text.push('\n');
         }
         text
+    }
+
+    /// Whom the context that runs on `pe` owes a response.
+    #[must_use]
+    pub fn owes(&self, pe: usize) -> Option<u16> {
+        match self.pes[pe].running.as_ref()?.model {
+            Model::DirectRequest { requester, .. } => Some(requester.as_u16()),
+            _ => None,
+        }
     }
 
     /// How many PEs there are.
