@@ -1,7 +1,7 @@
 //! What can be said.
 
 use spin::mutex::TicketMutex;
-use tantalum_agent::Command as Told;
+use tantalum_agent::{Command as Told, DONE};
 use tantalum_partition::{
     ffa::{Registers, SMC, UuidHelper, ids, registers},
     normal_world::{cores, gic, psci, timer},
@@ -333,6 +333,16 @@ pub fn command_to(who: &str, words: &[u64; 14]) -> core::result::Result<[u64; 14
     Err(Wrong::Said)
 }
 
+/// Fails for a partition that is not one of the test partitions: what it answers to their commands means something else.
+pub fn need_agent(who: &str) -> Result {
+    match command_to(who, &Told::Status.words(&[]))? {
+        [DONE, ..] => Ok(()),
+        _ => Err(wrong!(
+            "{who} is none of the test partitions, which do what they are told"
+        )),
+    }
+}
+
 fn tell(arguments: &[&str]) -> Result {
     let [who, what, rest @ ..] = arguments else {
         for (name, _, arguments) in TOLD {
@@ -353,6 +363,7 @@ fn tell(arguments: &[&str]) -> Result {
 
 fn from(arguments: &[&str]) -> Result {
     let (who, rest) = arguments.split_first().ok_or(Wrong::Usage)?;
+    need_agent(who)?;
     let all = function_and_arguments(rest)?;
     let mut words = Told::Call.words(&[0]);
     words[2..].copy_from_slice(&all[..12]);
@@ -367,6 +378,7 @@ fn ask(arguments: &[&str]) -> Result {
     let [who, whom, rest @ ..] = arguments else {
         return Err(Wrong::Usage);
     };
+    need_agent(who)?;
     let mut given = [0; 13];
     given[0] = u64::from(peer(whom)?.id);
     numbers(rest, &mut given[1..6])?;

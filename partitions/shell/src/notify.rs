@@ -11,7 +11,7 @@ use tantalum_partition::{
 
 use crate::{
     answer,
-    commands::{Result, command_to},
+    commands::{Result, command_to, need_agent},
     peers::Peer,
     words::{Wrong, number, peer, wrong},
 };
@@ -67,6 +67,11 @@ pub fn notify(arguments: &[&str]) -> Result {
         return Err(wrong!("which ones? A bit each, for instance 0x10"));
     }
     let halves = [bits & 0xffff_ffff, bits >> 32];
+    for (word, peer) in [(from, &sender), (to, &receiver)] {
+        if peer.id != 0 {
+            need_agent(word)?;
+        }
+    }
     if receiver.id == 0 && !CREATED.swap(true, Ordering::Relaxed) {
         let cores = gic::cores().count() as u64;
         step(
