@@ -1,7 +1,7 @@
 //! The other cores, for tests: what they can't do fails the test.
 
 use tantalum_partition::normal_world::cores;
-pub use tantalum_partition::normal_world::cores::{Deadline, Job, is_on, start, turn_off, turn_on, work};
+pub use tantalum_partition::normal_world::cores::{Deadline, Job, is_idle, is_on, start, turn_off, turn_on, work};
 
 use crate::report::{Outcome, check, fail};
 

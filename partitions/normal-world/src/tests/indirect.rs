@@ -1,18 +1,20 @@
 //! `FFA_MSG_SEND2`: messages from TX to RX, between all kinds of endpoints, and the buffers that a hypervisor passes on for its VMs.
 
-use tantalum_agent::{ECHO, FORWARD, RELAY, RELAY_SERVICE, SILENT, USER};
+use tantalum_agent::{Command, ECHO, FORWARD, Probe, RELAY, RELAY_SERVICE, SILENT, USER};
 use tantalum_partition::{
     ffa::{FfaError, Uuid, UuidHelper},
     normal_world::gic,
+    probe,
 };
 
 use super::tests;
 use crate::{
-    buffers::{ECHO_BASE, FORWARD_BASE, PAGE, Pair, RELAY_BASE, USER_BASE},
-    report::{Outcome, expect_eq},
+    buffers::{ECHO_BASE, FORWARD_BASE, FREE, NORMAL_WORLD, PAGE, Pair, RELAY_BASE, USER_BASE},
+    cores,
+    report::{Outcome, check, expect_eq},
     talk::{
         BITMAP_CREATE, BITMAP_DESTROY, FEATURES, MSG_SEND2, NOTIFICATION_GET, NOTIFICATION_INFO_GET64, RX_ACQUIRE,
-        RX_RELEASE, SUCCESS, SUCCESS64, expect_error, expect_success, smc,
+        RX_RELEASE, SUCCESS, SUCCESS64, ask, command, expect_error, expect_error_in, expect_success, smc,
     },
     world::World,
 };
@@ -30,6 +32,7 @@ tests! { "msg_send2":
     receiver_without_buffers_is_busy,
     headers_that_cannot_be,
     sizes_that_cannot_be,
+    header_that_changes_meanwhile_is_read_once,
     sender_without_buffers_is_denied,
     those_that_take_none_are_denied,
     flags_and_ids_that_cannot_be,
@@ -299,6 +302,61 @@ fn sizes_that_cannot_be(world: &World) -> Outcome {
         )?;
     }
     expect_eq!(forward.received(0)?, u64::MAX, "what was in RX");
+    Ok(())
+}
+
+/// Changes size and ids in the header of a message, over and over, as long as another core sends it: a job for a core. The argument is the address
+/// of the header's second word.
+fn rewrite(_: usize, address: u64) -> u64 {
+    let Ok(good) = probe::read64(address) else { return 0 };
+    let words = [good ^ 0xffff << 48, good | 0x8000_0000, good ^ 1 << 32, good];
+    let sizes = [24, 0xffff_fff0, PAGE - HEADER, 8];
+    for turn in 0..100_000_usize {
+        if probe::write64(address, words[turn % 4]).is_err()
+            || probe::write64(address + 8, sizes[turn / 4 % 4]).is_err()
+        {
+            return 0;
+        }
+    }
+    1
+}
+
+fn header_that_changes_meanwhile_is_read_once(world: &World) -> Outcome {
+    world.need_two_cores()?;
+    let own = Pair::of_normal_world()?;
+    let partition = world.need(FORWARD)?;
+    let forward = Pair::of_partition(partition, FORWARD_BASE)?;
+    let behind = FORWARD_BASE + FREE + 2 * PAGE;
+    write(&own, forward.id(), Uuid::nil())?;
+    cores::run_on(1, rewrite, NORMAL_WORLD + 8)?;
+    let (mut sent, mut refused) = (0, 0);
+    while !cores::is_idle(1) {
+        let answer = send(&own)?;
+        if answer[0] != SUCCESS {
+            // It may name another receiver, which has no buffers.
+            expect_error_in(
+                &answer,
+                &[FfaError::InvalidParameters, FfaError::Busy],
+                "FFA_MSG_SEND2 of a header that changes",
+            )?;
+            refused += 1;
+            continue;
+        }
+        // What was checked is what has arrived: our id, the receiver's, an offset that is the SPMC's, a size that fits.
+        let (route, size) = (forward.received(8)?, forward.received(16)?);
+        expect_eq!(route, HEADER | forward.id() << 32, "the second word of RX");
+        check!(size <= PAGE - HEADER, "a size that fits, got {size:#x}");
+        forward.release()?;
+        sent += 1;
+    }
+    expect_eq!(cores::wait_for(1, 10_000)?, 1, "whether the other core could write");
+    check!(
+        refused + sent > 10,
+        "some messages, got {sent} and {refused} that were refused"
+    );
+    command(partition, Command::Map, &[behind, behind, PAGE, 0])?;
+    let words = ask(partition, Command::Read.words(&[behind]))?;
+    expect_eq!(Probe::from_words(&words), Some(Probe::Passed(0)), "the page behind RX");
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use crate::{
     cores,
     report::{Outcome, check, expect_eq, fail},
     talk::{
-        Conduit, DIRECT_REQ, MSG_SEND2, NORMAL_WORLD, NOTIFICATION_BIND, NOTIFICATION_SET, RUN, RXTX_UNMAP, ask,
-        call_from, command, error, expect_alive, expect_error, expect_success, smc, to,
+        Conduit, DIRECT_REQ, MSG_SEND2, NORMAL_WORLD, NOTIFICATION_BIND, NOTIFICATION_SET, RUN, RXTX_MAP64, RXTX_UNMAP,
+        ask, call_from, command, error, expect_alive, expect_error, expect_success, smc, to,
     },
     world::World,
 };
@@ -23,6 +23,7 @@ tests! { "restart":
     memory_is_as_it_was_loaded,
     buffers_and_notifications_are_gone,
     memory_that_it_had_borrowed_or_lent_is_given_back,
+    buffers_of_the_manifest_are_there_again,
     partition_that_waits_gets_aborted_and_can_ask_again,
     contexts_of_other_cores_start_when_they_are_asked,
     core_comes_and_goes_after_a_restart,
@@ -180,6 +181,30 @@ fn memory_that_it_had_borrowed_or_lent_is_given_back(world: &World) -> Outcome {
     )
 }
 
+fn buffers_of_the_manifest_are_there_again(world: &World) -> Outcome {
+    /// Where the manifest puts RX.
+    const RX: u64 = 0x0e4d_0000;
+    let partition = phoenixes(world)?;
+    let own = Pair::of_normal_world()?;
+    for word in [0x1111, 0x2222] {
+        own.send(&[0, 40 | u64::from(partition.id) << 32, 8, 0, 0, word])?;
+        let call = [MSG_SEND2, 0, 2];
+        expect_success(
+            &smc(&call),
+            "FFA_MSG_SEND2 to a partition with buffers from its manifest",
+        )?;
+        expect_error(&smc(&call), FfaError::Busy, "FFA_MSG_SEND2 to a full RX")?;
+        let denied = call_from(partition, Conduit::Smc, &[RXTX_MAP64, RX, RX + 0x1000, 1])?;
+        expect_error(&denied, FfaError::Denied, "FFA_RXTX_MAP of a second pair")?;
+        command(partition, Command::Map, &[RX, RX, 0x1000, 0])?;
+        expect_eq!(read(partition, RX + 40)?, word, "the payload in RX");
+        fail_by(partition, Death::Abort)?;
+        command(partition, Command::Map, &[RX, RX, 0x1000, 0])?;
+        expect_eq!(read(partition, RX + 40)?, 0, "what is left in RX");
+    }
+    Ok(())
+}
+
 fn partition_that_waits_gets_aborted_and_can_ask_again(world: &World) -> Outcome {
     let (partition, forward) = (phoenix(world)?, world.need(FORWARD)?);
     let mut words = [0; 13];
@@ -219,6 +244,8 @@ fn greet_on(core: usize, partition: Partition) -> Outcome<u64> {
 fn contexts_of_other_cores_start_when_they_are_asked(world: &World) -> Outcome {
     let partition = phoenixes(world)?;
     for core in 0..world.cores {
+        // An earlier failure may have left it to be started.
+        let _ = greet_on(core, partition)?;
         expect_eq!(
             greet_on(core, partition)?,
             1,

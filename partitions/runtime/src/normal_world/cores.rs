@@ -160,6 +160,12 @@ pub fn is_on(index: usize) -> bool {
         .is_some_and(|core| core.state.load(Ordering::Acquire) != OFF)
 }
 
+/// Whether a core has done what it was given.
+#[must_use]
+pub fn is_idle(index: usize) -> bool {
+    CORES[index].state.load(Ordering::Acquire) == IDLE
+}
+
 /// What a core does all its life.
 pub fn work(index: usize) -> ! {
     let core = &CORES[index];
