@@ -57,6 +57,7 @@ impl Spmc {
         }
         self.turn_off(pe.index);
         self.leave_timers(machine, pe.index);
+        self.leave_interrupts(pe, machine);
         // The SPMD panics on anything else; PSCI knows no reason for a partition with a context on each PE to keep one on.
         respond(pe, POWER_RESPONSE, PSCI_SUCCESS)
     }

@@ -29,6 +29,7 @@ impl Spmc {
         pe.booting = Some(0);
         self.enable_private(machine, pe.index);
         self.take_in_timers(machine, pe.index);
+        self.route_interrupts(machine);
         self.boot_next(pe, machine)
     }
 

@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use spin::mutex::TicketMutex;
 use tantalum_stage2::IpaSize;
 
 use crate::{
@@ -176,6 +177,8 @@ pub struct Spmc {
     pub(crate) booted: AtomicBool,
     /// The PEs that are on, the first 64 of them.
     pub(crate) online: AtomicU64,
+    /// Held while the routes of interrupts change.
+    pub(crate) routing: TicketMutex<()>,
     /// There may be contexts whose timer no PE keeps.
     pub(crate) homeless: AtomicBool,
 }
@@ -204,9 +207,10 @@ impl Spmc {
                 *entry = u16::try_from(index).ok();
             }
         }
+        let sources = sources(&partitions, &cpus).into_boxed_slice();
         Self {
             cpus: cpus.into_boxed_slice(),
-            sources: sources(&partitions).into_boxed_slice(),
+            sources,
             partitions: partitions.into_boxed_slice(),
             by_id,
             logical: Box::default(),
@@ -221,6 +225,7 @@ impl Spmc {
             normal_world_version: AtomicU32::new(u32::from(SPMC_VERSION)),
             booted: AtomicBool::new(false),
             online: AtomicU64::new(0),
+            routing: TicketMutex::new(()),
             homeless: AtomicBool::new(false),
         }
     }

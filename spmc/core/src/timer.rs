@@ -268,6 +268,6 @@ impl Spmc {
 }
 
 /// The bit of a PE among those that are on.
-fn bit(pe: PeIndex) -> u64 {
+pub(crate) fn bit(pe: PeIndex) -> u64 {
     1_u64.checked_shl(u32::from(pe.as_u16())).unwrap_or(0)
 }

@@ -19,6 +19,7 @@ use crate::{
 tests! { "devices":
     interrupt_while_the_normal_world_runs,
     interrupt_on_every_core,
+    interrupt_of_a_core_that_goes_off,
     interrupt_while_the_owner_runs,
     interrupt_while_another_runs,
     interrupt_while_the_owner_is_blocked,
@@ -113,6 +114,35 @@ fn interrupt_on_every_core(world: &World) -> Outcome {
     let [done, ..] = command(clock, Command::Route, &[u64::from(CLOCK_DEVICE.1), 0])?;
     expect_eq!(done, 1, "whether it comes back to core 0");
     interrupt_while_the_normal_world_runs(world)
+}
+
+fn interrupt_of_a_core_that_goes_off(world: &World) -> Outcome {
+    let clock = clock(world)?;
+    if world.cores < 2 {
+        return Err(crate::report::Verdict::Skipped("one core only"));
+    }
+    let interrupt = u64::from(CLOCK_DEVICE.1);
+    let [done, ..] = command(clock, Command::Route, &[interrupt, 1])?;
+    expect_eq!(
+        done,
+        1,
+        "whether the clock's owner could have its interrupt come to core 1"
+    );
+    check!(cores::turn_off(1), "core 1 to go off");
+    // Another one takes its interrupts in, here too.
+    let outcome = interrupt_while_the_normal_world_runs(world);
+    check!(cores::turn_on(1), "core 1 to come up again");
+    outcome?;
+    cores::run_on(1, on_another_core, u64::from(clock.id))?;
+    let result = cores::wait_for(1, 5000)?;
+    expect_eq!(
+        result,
+        0,
+        "core 1, on again: 1 does not listen, 2 not fired, 3 not heard once"
+    );
+    let [done, ..] = command(clock, Command::Route, &[interrupt, 0])?;
+    expect_eq!(done, 1, "whether it comes back to core 0");
+    Ok(())
 }
 
 /// A message from another core, to the context that is there.

@@ -111,7 +111,7 @@ impl Spmc {
         value: u32,
     ) -> Option<()> {
         let change = match (what, value) {
-            (TARGET, index) => InterruptChange::Route(*self.cpus().get(usize::try_from(index).ok()?)?),
+            (TARGET, index) => return self.route_to(machine, running.partition.interrupt_id(line), index),
             (SECURITY, 0) => InterruptChange::World(World::NonSecure),
             (SECURITY, 1) => InterruptChange::World(World::Secure),
             (STATUS, 0) => InterruptChange::Disable,

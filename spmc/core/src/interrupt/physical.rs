@@ -10,6 +10,11 @@
 //! that is done at once: a PE that has something to look after ([`Attention::DUE`]) does so at the end of the step, when it
 //! is known what would run next.
 
+use core::sync::atomic::{
+    AtomicU16,
+    Ordering::{Relaxed, SeqCst},
+};
+
 use crate::{
     abi::{self, Target},
     fault::FaultHistory,
@@ -22,27 +27,38 @@ use crate::{
     },
     partition::{Health, Multiplicity, Partition},
     spmc::{Action, Attention, Pe, Running, Spmc, reply},
+    timer::bit,
     vcpu::{Model, take_waiting},
 };
 
 /// A device interrupt, whose it is, and which of its lines.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Source {
     id: u32,
     partition: u16,
     line: Line,
+    /// It is not private to a PE.
+    shared: bool,
+    /// The PE that it is to come to while that is on; none in particular when there is none.
+    pe: AtomicU16,
 }
 
 /// All device interrupts, by ascending number.
-pub(crate) fn sources(partitions: &[Partition]) -> alloc::vec::Vec<Source> {
+pub(crate) fn sources(partitions: &[Partition], cpus: &[Mpidr]) -> alloc::vec::Vec<Source> {
     let mut sources = alloc::vec::Vec::new();
     for (index, partition) in (0..).zip(partitions) {
         for (place, device) in partition.devices.iter().enumerate() {
             if let Some(line) = Line::new(place.saturating_add(SOFTWARE_LINES)) {
+                let pe = device
+                    .target
+                    .and_then(|target| cpus.iter().position(|cpu| *cpu == target))
+                    .and_then(|pe| u16::try_from(pe).ok());
                 sources.push(Source {
                     id: device.id,
                     partition: index,
                     line,
+                    shared: device.kind == InterruptKind::Spi,
+                    pe: AtomicU16::new(pe.unwrap_or(u16::MAX)),
                 });
             }
         }
@@ -141,6 +157,60 @@ impl Spmc {
             {
                 if partition.multiplicity == Multiplicity::Migratable && self.home(pe, partition, device) == own {
                     machine.change_interrupt(own, device.id, InterruptChange::Enable);
+                }
+            }
+        }
+    }
+
+    /// Sends shared interrupts to the PEs that they are to come to, or, where such a one is off, to the first that is on. To be
+    /// done whenever a PE has come up or goes off.
+    pub(crate) fn route_interrupts<M: Machine>(&self, machine: &mut M) {
+        // The last one to have the lock sees all PEs as they are.
+        let _routing = self.routing.lock();
+        let online = self.online.load(SeqCst);
+        let Ok(first) = u16::try_from(online.trailing_zeros()) else {
+            return;
+        };
+        for source in self.sources.iter().filter(|source| source.shared && online != 0) {
+            let wanted = PeIndex::new(source.pe.load(Relaxed));
+            let is_on = online & bit(wanted) != 0;
+            let cpu = self.cpu(if is_on { wanted } else { PeIndex::new(first) });
+            machine.change_interrupt(cpu, source.id, InterruptChange::Route(cpu));
+        }
+    }
+
+    /// Has a shared interrupt of a device come to another PE. `None`: it is not one, or there is no such PE.
+    pub(crate) fn route_to<M: Machine>(&self, machine: &mut M, id: u32, pe: u32) -> Option<()> {
+        let place = self.sources.binary_search_by_key(&id, |source| source.id).ok()?;
+        let source = self.sources.get(place).filter(|source| source.shared)?;
+        let pe = u16::try_from(pe)
+            .ok()
+            .filter(|pe| usize::from(*pe) < self.cpus().len())?;
+        source.pe.store(pe, Relaxed);
+        self.route_interrupts(machine);
+        Some(())
+    }
+
+    /// The PE goes off, and is not among those that are on any more: what devices have raised for its contexts goes elsewhere.
+    pub(crate) fn leave_interrupts<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M) {
+        self.route_interrupts(machine);
+        let online = self.online.load(SeqCst);
+        let Ok(other) = u16::try_from(online.trailing_zeros()) else {
+            return;
+        };
+        let pinned = |partition: &&Partition| partition.multiplicity == Multiplicity::Pinned && !partition.is_stopped();
+        for partition in self.partitions.iter().filter(pinned) {
+            let Some(slot) = partition.slot(partition.vcpu_on(pe.index)) else {
+                continue;
+            };
+            self.deactivate(machine, pe.index, partition, &slot.interrupts);
+            for (place, device) in partition.devices.iter().enumerate() {
+                let line = Line::new(place.saturating_add(SOFTWARE_LINES)).filter(|line| {
+                    online != 0 && device.kind == InterruptKind::Spi && slot.interrupts.is_pending(*line)
+                });
+                if let Some(line) = line {
+                    slot.interrupts.withdraw(line);
+                    self.pend(pe, machine, partition, VcpuIndex::new(other), line);
                 }
             }
         }

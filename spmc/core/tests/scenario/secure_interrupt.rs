@@ -450,3 +450,34 @@ fn of_a_partition_at_s_el0_is_what_its_call_returns() {
     system.svc(0, &[MSG_WAIT]);
     assert_eq!((system.owner(0), system.regs(0)), (NWD, response(A, 0)));
 }
+
+#[test]
+fn goes_to_another_pe_when_its_own_goes_off() {
+    let (spmc, machine) = devices(2, |a| a);
+    let mut system = booted(&spmc, machine);
+    system.ask(0, A);
+    system.hvc(0, &[0xff09, u64::from(EDGE), 0, 1]);
+    system.respond(0, A, 0);
+    assert_eq!(system.machine.interrupts[&EDGE].pe, 1);
+    // One that was not taken, and one that comes while the PE is off.
+    system.ask(1, A);
+    system.exit(1, NS_INTERRUPT);
+    system.machine.raise(EDGE);
+    system.nwd(1, &[INTERRUPT]);
+    assert_eq!(system.owner(1), NWD);
+    system.turn_off(1);
+    assert_eq!(system.machine.interrupts[&EDGE].pe, 0);
+    assert_eq!(system.machine.pending(0), Some(KICK_INTERRUPT));
+    system.nwd(0, &[INTERRUPT]);
+    is_run_for(&system, 0, A, 0, EDGE);
+    takes(&mut system, 0, EDGE);
+    goes_back_to_the_normal_world(&mut system, 0);
+    system.machine.raise(EDGE);
+    system.nwd(0, &[INTERRUPT]);
+    is_run_for(&system, 0, A, 0, EDGE);
+    takes(&mut system, 0, EDGE);
+    goes_back_to_the_normal_world(&mut system, 0);
+    // It comes back with the PE.
+    system.boot(1);
+    assert_eq!(system.machine.interrupts[&EDGE].pe, 1);
+}
