@@ -208,7 +208,7 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
         },
         device: false,
     };
-    let mut regions = alloc::vec![memory];
+    let mut regions = Vec::new();
     for (region, range) in accepted.manifest.memory_regions.iter().zip(&accepted.region_ranges) {
         let Some(range) = *range else {
             let node = format!("/memory-regions/{}", region.name);
@@ -238,7 +238,9 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
         access: region.access,
         device: true,
     }));
-    // The narrowest is looked at first when an address is explained.
+    // The narrowest is looked at first when an address is explained, and mapped last: a region of all of the partition's
+    // memory comes before the memory.
+    regions.push(memory);
     sort_by_key(&mut regions, |region| region.range.pages());
     Some(regions)
 }
@@ -298,7 +300,7 @@ fn tables<M: Machine>(
         secure.destroy(&mut memory).complete(&mut memory);
         return Err(TOO_SMALL.into());
     };
-    // Largest first: regions within the partition's own memory replace what is there.
+    // Largest first: regions of the partition's own memory replace what is there.
     for region in regions.iter().rev() {
         let tables = if region.world == World::Secure {
             &mut secure
@@ -342,7 +344,7 @@ fn map<M: Machine>(
     let range = IpaRange::new(Ipa(base), region.range.pages()).ok_or(tantalum_stage2::Error::OutsideIpaSpace)?;
     let output = OutputAddress(base);
     let inside = region.world == World::Secure && accepted.memory.contains_range(&region.range);
-    if inside && region.range != accepted.memory {
+    if inside {
         tables.remap(memory, range, output, attributes(region), Granule::Blocks)
     } else {
         tables.map(memory, range, output, attributes(region), Granule::Blocks)

@@ -434,6 +434,61 @@ fn partition_at_s_el0_boots_and_talks() {
 }
 
 #[test]
+fn regions_of_a_partition_at_s_el0_are_as_its_manifest_has_them() {
+    const STMM: u64 = 0xff20_0000;
+    let mut machine = FakeMachine::new(2);
+    machine.memory.add(World::Secure, range(STMM, 0x300));
+    let package = package(&compile("compat/system-stmm/stmm.dts"));
+    machine
+        .memory
+        .write(World::Secure, PhysAddr::new(STMM), &package)
+        .expect("memory");
+    let config = BootConfig {
+        manifest: &compile("compat/system-stmm/spmc.dts"),
+        spmc_memory: range(0xff00_0000, 0x100),
+        boot_mpidr: 0,
+        free_pages: PAGES,
+        pages_a_pe: 1,
+        devices: &[],
+    };
+    let spmc = boot::start(&config, &mut machine).expect("it starts");
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    assert_eq!(system.owner(0), runs(0x8001, 0), "{}", system.machine.console);
+    // Image, heap, communication with the normal world; devices.
+    let (code, data, constants) = (0b011, 0b101, 0b111);
+    for (address, permissions) in [
+        (STMM, code),
+        (STMM + 0x2f_f000, code),
+        (0xff50_0000, data),
+        (0xff60_0000, data),
+        (0xff61_0000, data),
+        (0xffdf_e000, data),
+        (0x1c00_0000, data),
+        (0x2000_0000, constants),
+        (0x10_5400_3000, data),
+    ] {
+        system.svc(0, &[0xc400_0088, address]);
+        assert_eq!(system.regs(0), success(permissions), "{address:#x}");
+    }
+    for (address, pages, permissions, answer) in [
+        (STMM + 0x1000, 0x100, data, success(0)),
+        (STMM + 0x10_1000, 0x80, constants, success(0)),
+        // Drivers that it loads into its heap.
+        (0xff62_0000, 0x10, code, success(0)),
+        (0xff60_0000, 1, code, error(DENIED)),
+        (0x1c00_0000, 1, code, error(DENIED)),
+        (0x2000_0000, 1, data, error(DENIED)),
+        (0x10_5400_0000, 4, constants, success(0)),
+    ] {
+        system.svc(0, &[0xc400_0089, address, pages, permissions]);
+        assert_eq!(system.regs(0), answer, "{address:#x}");
+    }
+    system.svc(0, &[MSG_WAIT]);
+    assert!(system.machine.console.contains("1 of 1 partitions ready"));
+}
+
+#[test]
 fn too_few_tables_leave_a_partition_at_s_el0_out_and_leak_none() {
     let (packages, manifest) = loaded_at_s_el0();
     let needed = {
