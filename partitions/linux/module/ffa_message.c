@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/preempt.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -93,12 +94,18 @@ static long ffa_message_ioctl(struct file *file, unsigned int command,
 		return -EFAULT;
 
 	mutex_lock(&partition->lock);
+	/*
+	 * The FF-A driver resumes a partition that an interrupt preempted on
+	 * whatever CPU it then runs on. A context can be pinned to its own.
+	 */
+	migrate_disable();
 	if (!partition->device)
 		ret = -ENODEV;
 	else if (command == FFA_MESSAGE_REQ)
 		ret = send_req(partition->device, &message);
 	else
 		ret = send_req2(partition->device, &message);
+	migrate_enable();
 	mutex_unlock(&partition->lock);
 	if (ret)
 		return ret;
