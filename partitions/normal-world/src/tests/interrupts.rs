@@ -74,13 +74,13 @@ fn resumed(partition: u16, context: u16, spin: u64) -> Outcome {
 
 fn timer_preempts_a_partition_and_run_resumes_it(world: &World) -> Outcome {
     let forward = world.need(FORWARD)?;
-    let (partition, context) = preempted(world, 40)?;
+    let (partition, context) = preempted(world, 200)?;
     expect_eq!(
         (partition, context),
         (forward.id, 0),
         "partition and context in w1 of FFA_INTERRUPT"
     );
-    resumed(partition, context, 40)?;
+    resumed(partition, context, 200)?;
     expect_alive(forward)
 }
 
@@ -88,26 +88,26 @@ fn interrupt_that_is_already_pending_preempts(world: &World) -> Outcome {
     let forward = world.need(FORWARD)?;
     gic::enable(SGI);
     gic::send(SGI, arch::mpidr());
-    let answer = send(forward, Command::Spin.words(&[20]));
+    let answer = send(forward, Command::Spin.words(&[200]));
     let taken = gic::take();
     gic::disable(SGI);
     let Ok(Answer::Interrupted { partition, context }) = answer else {
         fail!("a partition that is entered with an interrupt pending: expected FFA_INTERRUPT, got {answer:?}");
     };
     expect_eq!(taken, Some(SGI), "the interrupt that the normal world finds pending");
-    resumed(partition, context, 20)
+    resumed(partition, context, 200)
 }
 
 fn registers_of_the_interruption(world: &World) -> Outcome {
     let forward = world.need(FORWARD)?;
     gic::enable(SGI);
     gic::send(SGI, arch::mpidr());
-    let words = Command::Spin.five_words(&[20]);
+    let words = Command::Spin.five_words(&[200]);
     let [a, b, c, d, e] = words;
     let answer = smc(&[0xc400_006f, to(forward), 0, a, b, c, d, e]);
     let _ = gic::take();
     gic::disable(SGI);
-    let resumed = resumed(forward.id, 0, 20);
+    let resumed = resumed(forward.id, 0, 200);
     expect_eq!(
         answer[..8],
         [INTERRUPT, u64::from(forward.id) << 16, 0, 0, 0, 0, 0, 0],
@@ -123,17 +123,17 @@ fn registers_of_the_interruption(world: &World) -> Outcome {
 
 fn preempted_context_is_busy(world: &World) -> Outcome {
     let forward = world.need(FORWARD)?;
-    let (partition, context) = preempted(world, 40)?;
+    let (partition, context) = preempted(world, 200)?;
     let answer = smc(&[DIRECT_REQ, to(forward), 0, 1]);
-    resumed(partition, context, 40)?;
+    resumed(partition, context, 200)?;
     expect_error(&answer, FfaError::Busy, "a request to a context that was preempted")
 }
 
 fn others_work_while_one_is_preempted(world: &World) -> Outcome {
     let echo = world.need(ECHO)?;
-    let (partition, context) = preempted(world, 40)?;
+    let (partition, context) = preempted(world, 200)?;
     let others = expect_alive(echo).and_then(|()| world.find(RELAY).map_or(Ok(()), expect_alive));
-    resumed(partition, context, 40)?;
+    resumed(partition, context, 200)?;
     others
 }
 
@@ -155,7 +155,7 @@ fn chain_is_preempted_and_resumed(world: &World) -> Outcome {
     let (forward, relay) = (world.need(FORWARD)?, world.need(RELAY)?);
     let mut words = [0; 13];
     words[0] = u64::from(relay.id);
-    words[1..6].copy_from_slice(&Command::Spin.five_words(&[40]));
+    words[1..6].copy_from_slice(&Command::Spin.five_words(&[200]));
     gic::enable(timer::INTERRUPT);
     timer::start(5);
     let mut answer = send(forward, Command::Forward.words(&words));
@@ -214,7 +214,7 @@ fn each_context_of_a_pinned_partition(world: &World) -> Outcome {
         |core, id| {
             gic::enable(SGI);
             gic::send(SGI, arch::mpidr());
-            let words = Command::Spin.five_words(&[20]);
+            let words = Command::Spin.five_words(&[200]);
             let answer = SMC.direct_req64(0, (id & 0xffff) as u16, words);
             let taken = gic::take();
             gic::disable(SGI);
@@ -224,7 +224,7 @@ fn each_context_of_a_pinned_partition(world: &World) -> Outcome {
             if taken != Some(SGI) || u64::from(partition) != id || usize::from(context) != core {
                 return 2;
             }
-            u64::from(resumed(partition, context, 20).is_err()) * 3
+            u64::from(resumed(partition, context, 200).is_err()) * 3
         },
         u64::from(echo.id),
         10_000,
@@ -237,8 +237,8 @@ fn each_context_of_a_pinned_partition(world: &World) -> Outcome {
 
 fn gic_state_of_the_normal_world_is_kept(world: &World) -> Outcome {
     let (mask, running) = (gic::priority_mask(), gic::running_priority());
-    let (partition, context) = preempted(world, 20)?;
-    resumed(partition, context, 20)?;
+    let (partition, context) = preempted(world, 200)?;
+    resumed(partition, context, 200)?;
     expect_eq!(gic::priority_mask(), mask, "ICC_PMR_EL1");
     expect_eq!(gic::running_priority(), running, "ICC_RPR_EL1");
     Ok(())
