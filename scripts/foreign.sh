@@ -199,8 +199,20 @@ unpack_source() {
         cp --recursive "$folder/." "$2"
         return
     fi
-    tar --extract --file "$(compgen -G "$folder/*.orig.tar.*" | head -n 1)" --directory "$2" --strip-components 1
-    tar --extract --file "$(compgen -G "$folder/*.debian.tar.*" | head -n 1)" --directory "$2"
+    # Python, since tar needs programs for what is compressed. Of the sources the archive's own folder is left out.
+    python3 - "$2" "$folder" <<'EOF' || return
+import sys, tarfile
+from pathlib import Path
+
+to, folder = map(Path, sys.argv[1:])
+with tarfile.open(next(folder.glob("*.orig.tar.*"))) as archive:
+    for member in archive.getmembers():
+        member.name = member.name.partition("/")[2]
+        if member.name:
+            archive.extract(member, to)
+with tarfile.open(next(folder.glob("*.debian.tar.*"))) as archive:
+    archive.extractall(to)
+EOF
     [[ -e $2/debian/patches/series ]] || return 0
     while read -r patch _; do
         [[ -z $patch || $patch == '#'* ]] || (cd "$2" && GIT_CEILING_DIRECTORIES=$(dirname "$2") git apply "debian/patches/$patch")
