@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build new run shell fvp linux test test-linux check bench fuzz clean distclean
+.PHONY: help setup build new run shell fvp linux trace test test-linux check bench fuzz clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ linux: build ## boot Debian's Linux with OP-TEE and partitions of ours, to a she
 
 test-linux: build ## the same unattended: what the kernel finds, OP-TEE's test suite (XTEST), cores off and on
 	@scripts/linux.sh test
+
+trace: build ## follow a client's calls of a trusted application across every boundary, and count their instructions
+	@scripts/trace.py
 
 test: setup ## everything: checks, host tests, tests on the target
 	@scripts/test.sh

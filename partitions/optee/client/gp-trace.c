@@ -3,7 +3,10 @@
  * The life of a client, step by step, for somebody who watches the processor:
  * each step is between two system calls with a number that no other has.
  *
- * Usage: gp-trace [ROUNDS]    invokes the command so often (1)
+ * Before that it opens a session to keep, so that the trusted application is
+ * loaded, says that it is ready, and waits for whoever watches to begin.
+ *
+ * Usage: gp-trace NAME ROUNDS    says "trace: NAME", invokes so often
  */
 
 #include <err.h>
@@ -18,6 +21,9 @@
 
 /* There is no such system call: the kernel says so and nothing happens. */
 #define MARK 0x7a6e
+
+/* Seconds for whoever watches to begin. */
+#define WAIT 5
 
 enum step {
 	END,
@@ -43,10 +49,10 @@ static void step(enum step step, TEEC_Result result)
 		errx(EXIT_FAILURE, "step %d: error %#" PRIx32, step, result);
 }
 
-int main(int argc, char **argv)
+static const TEEC_UUID uuid = TA_DOUBLE_UUID;
+
+static void live(int rounds)
 {
-	const TEEC_UUID uuid = TA_DOUBLE_UUID;
-	int rounds = argc > 1 ? atoi(argv[1]) : 1;
 	uint32_t number = 1;
 	TEEC_Context context;
 	TEEC_Session session;
@@ -69,11 +75,10 @@ int main(int argc, char **argv)
 	mark(REGISTER);
 	step(REGISTER, TEEC_RegisterSharedMemory(&context, &shared));
 	while (rounds-- > 0) {
+		number = 21;
 		mark(INVOKE);
 		step(INVOKE, TEEC_InvokeCommand(&session, TA_DOUBLE_CMD_DOUBLE,
 						&operation, NULL));
-		if (number == 1u << 31)
-			number = 1;
 	}
 	mark(RELEASE);
 	TEEC_ReleaseSharedMemory(&shared);
@@ -85,7 +90,25 @@ int main(int argc, char **argv)
 	TEEC_FinalizeContext(&context);
 	mark(END);
 	mark(OVER);
-	printf("gp-trace: %" PRIu32 "\n", number);
+}
+
+int main(int argc, char **argv)
+{
+	TEEC_Context context;
+	TEEC_Session kept;
+
+	if (argc != 3)
+		errx(EXIT_FAILURE, "usage: gp-trace NAME ROUNDS");
+	if (TEEC_InitializeContext(NULL, &context) ||
+	    TEEC_OpenSession(&context, &kept, &uuid, TEEC_LOGIN_PUBLIC, NULL,
+			     NULL, NULL))
+		errx(EXIT_FAILURE, "no session");
+	printf("trace: %s\n", argv[1]);
+	fflush(stdout);
+	sleep(WAIT);
+	live(atoi(argv[2]));
+	TEEC_CloseSession(&kept);
+	TEEC_FinalizeContext(&context);
 
 	return EXIT_SUCCESS;
 }
