@@ -1,5 +1,7 @@
 //! What must hold between any two steps, whatever partitions and the normal world do.
 
+mod pages;
+
 use alloc::{format, string::String};
 
 use crate::{

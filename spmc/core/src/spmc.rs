@@ -144,6 +144,14 @@ impl Pe<'_> {
         self.running.as_mut().map(|running| &mut *running.ctx)
     }
 
+    /// Whether the context that runs on the PE is being initialised.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.model == Model::Init)
+    }
+
     /// The PE's index, which is also that of the contexts pinned to it.
     #[must_use]
     pub fn index(&self) -> PeIndex {

@@ -129,9 +129,51 @@ fn write_buffer(system: &mut System<'_>, input: &mut Input<'_>) {
     let _ = system.machine.memory.write(World::Secure, to, bytes);
 }
 
+/// A memory transaction descriptor, right but for what the input changes of it, where buffers are likely to be.
+fn write_descriptor(system: &mut System<'_>, input: &mut Input<'_>) {
+    let [sender, borrower] = [input.value() & 0xffff, input.value() & 0xffff];
+    let attributes = if input.byte() % 2 == 0 { 0x2f } else { 0 };
+    let handle = u64::from(input.byte() % 4) << 16 | u64::from(input.byte() % 4);
+    let composite = if handle == 0 { 80 } else { 0 };
+    let permissions = u64::from(input.byte() & 0xf);
+    let flags = u64::from(input.byte() & 0x1f);
+    let pages = u64::from(1 + input.byte() % 2);
+    let mut words = [
+        sender | attributes << 16 | flags << 32,
+        handle,
+        0,
+        32 | 1 << 32,
+        48,
+        0,
+        borrower | permissions << 16 | composite << 32,
+        0,
+        0,
+        0,
+        pages | 1 << 32,
+        0,
+        input.value() & !0xfff,
+        pages,
+    ];
+    let place = usize::from(input.byte());
+    if let Some(word) = words.get_mut(place) {
+        *word = input.value();
+    }
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let index = usize::from(input.byte() % 3);
+    let _ = system
+        .machine
+        .memory
+        .write(World::Secure, Builder::buffers(index).tx.base(), &bytes);
+    let to = PhysAddr::new(NORMAL_WORLD + u64::from(input.byte() % 2) * 0x1000);
+    let _ = system.machine.memory.write(World::NonSecure, to, &bytes);
+}
+
 fn step(system: &mut System<'_>, input: &mut Input<'_>) {
     let choice = input.byte();
     let pe = usize::from(choice) % PES;
+    if choice >= 0xf8 {
+        return write_descriptor(system, input);
+    }
     if choice >= 0xf0 {
         return write_buffer(system, input);
     }

@@ -1,6 +1,10 @@
 //! What must hold of shares and pages between any two calls.
 
-use alloc::{collections::BTreeMap, format, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+};
 
 use tantalum_stage2::{Entry, Ipa, Ownership};
 
@@ -45,6 +49,23 @@ impl MemoryManager {
             }
         }
         check_marks(memory, state, marked)
+    }
+
+    /// Pages that borrowers have, as the shares say. Allocates: for tests.
+    pub(crate) fn borrowed<M: TableMemory>(&self, memory: &M) -> BTreeSet<(World, u64, EndpointId)> {
+        let state = &*self.state.lock();
+        let mut pages = BTreeSet::new();
+        for (_, share) in state.shares.iter().filter(|(_, share)| share.kind != Kind::Donate) {
+            let world = share.memory.map_or(World::NonSecure, |memory| memory.world);
+            let borrowers = (0..share.borrowers).filter_map(|place| share.borrower(memory, place));
+            for borrower in borrowers.filter(|borrower| borrower.retrieved.is_some()) {
+                let mut ranges = share.ranges_from(memory, 0);
+                while let Some(range) = ranges.next(memory, share).and_then(Range::checked) {
+                    pages.extend(range.page_addresses().map(|page| (world, page.as_u64(), borrower.id)));
+                }
+            }
+        }
+        pages
     }
 
     /// Pages of table memory that shares and marks take.

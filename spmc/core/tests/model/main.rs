@@ -3,12 +3,22 @@
 //! [`random`] drives both through random sequences of calls, exits, interrupts and PEs that go off and on, on several
 //! PEs in any interleaving, and compares all registers after each step; [`exhaustive`] visits every state that two PEs
 //! and two partitions can reach with an alphabet of calls; [`garbage`] makes arbitrary calls, with nothing but the
-//! invariants to judge them.
+//! invariants to judge them; [`memory`] passes memory on, with the invariants of whose each page is.
 //!
 //! `TANTALUM_MODEL` multiplies how long they take (1 by default, some seconds each).
 
 mod exhaustive;
 mod garbage;
+mod memory;
+#[path = "../memory/message.rs"]
+#[expect(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "as where it is at home"
+)]
+mod message;
 mod operation;
 mod random;
 mod reference;

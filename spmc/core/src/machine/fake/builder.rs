@@ -319,12 +319,21 @@ impl Builder {
             access: memory_access,
             device: false,
         };
-        let attributes = attributes(&memory_region);
+        let own = attributes(&memory_region);
         let output = OutputAddress(memory.base().as_u64());
         tables
             .secure
-            .map(machine, pages, output, attributes, Granule::Pages)
+            .map(machine, pages, output, own, Granule::Pages)
             .expect("fake memory has no end");
+        for region in builder.regions.iter().filter(|region| region.world == World::NonSecure) {
+            let base = region.range.base().as_u64();
+            let pages = IpaRange::new(Ipa(base), region.range.pages()).expect("small");
+            let attributes = attributes(region);
+            tables
+                .non_secure
+                .map(machine, pages, OutputAddress(base), attributes, Granule::Pages)
+                .expect("fake memory has no end");
+        }
         let mut regions = builder.regions.clone();
         if let Some(environment) = environment {
             map_s_el0(environment, machine, &mut tables, &regions);

@@ -292,6 +292,7 @@ impl<'s> System<'s> {
     /// One step of the policy, and what it wants done.
     pub fn step(&mut self, pe: usize, event: Event) -> Owner {
         self.steps += 1;
+        let function = self.all(pe)[0];
         self.machine.set_current(pe);
         self.el3_calls = self.machine.pe(pe).el3_calls.len();
         match self.spmc.handle(&mut self.pes[pe], &mut self.machine, event) {
@@ -313,6 +314,10 @@ impl<'s> System<'s> {
         self.check_registers(pe);
         if let Err(what) = self.spmc.check_invariants(&self.pes) {
             panic!("after {event:x?} on PE {pe}: {what}");
+        }
+        // Slower, and what changes it is rare.
+        if self.steps.is_multiple_of(16) || changes_memory(function) {
+            self.check_memory();
         }
         self.owners[pe]
     }
@@ -354,6 +359,13 @@ impl<'s> System<'s> {
     #[must_use]
     pub fn policy(&self, pe: usize) -> &Pe<'s> {
         &self.pes[pe]
+    }
+
+    /// Checks whose memory is.
+    pub fn check_memory(&self) {
+        if let Err(what) = self.spmc.check_memory(&self.machine) {
+            panic!("after {} steps: {what}", self.steps);
+        }
     }
 
     fn check_registers(&mut self, pe: usize) {
@@ -406,6 +418,11 @@ impl<'s> System<'s> {
             );
         }
     }
+}
+
+/// Whether a call is one of those that map buffers or pass memory on, or ends a partition.
+const fn changes_memory(function: u64) -> bool {
+    matches!(function & 0xff, 0x66..=0x67 | 0x71..=0x7b | 0x90)
 }
 
 fn fill(to: &mut [u64], registers: &[u64], owner: u16) {
