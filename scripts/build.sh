@@ -4,17 +4,17 @@
 # Usage: build.sh [selftest | PROGRAM...]
 #   PROGRAM...     only these, for instance tantalum-echo
 #   selftest       only the SPMC with the tests of its machine layer built in, as tantalum-selftest.bin
-#   PROFILE=dev    a debug build (release)
+#   PROFILE=dev    a debug build of the partitions; the SPMC and the test driver have no room for one, and stay as they are
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 PROFILE=${PROFILE:-release}
 
-build_folder() {
-    local folder=$PROFILE
-    [[ $PROFILE == dev ]] && folder=debug
-    echo "$TARGET_DIR/$RUST_TARGET/$folder"
-}
+# build_folder PROFILE: where cargo leaves programs.
+build_folder() { echo "$TARGET_DIR/$RUST_TARGET/${1/#dev/debug}"; }
+
+# Whether a program is what runs at EL2, in a window or with a code model that a debug build is too big for.
+is_release_only() { [[ -d platform/${1#tantalum-} || $1 == tantalum-normal-world ]]; }
 
 # An image that did not change keeps its time.
 make_image() {
@@ -27,10 +27,27 @@ make_image() {
 # Both SPMCs have the same name as ELF files: what is built last stays there.
 build_selftest() {
     say "Building the SPMC with its self-test"
-    cargo build --profile "$PROFILE" --target "$RUST_TARGET" --package tantalum-qemu --features selftest >&2 ||
+    cargo build --release --target "$RUST_TARGET" --package tantalum-qemu --features selftest >&2 ||
         die "The build failed; cargo's message is above."
     mkdir -p "$OUT/bin"
-    make_image "$(build_folder)/tantalum-qemu" "$OUT/bin/tantalum-selftest.bin"
+    make_image "$(build_folder release)/tantalum-qemu" "$OUT/bin/tantalum-selftest.bin"
+}
+
+# build_programs PROFILE PROGRAM...
+build_programs() {
+    local profile=$1 program arguments=()
+    shift
+    (($#)) || return 0
+    for program in "$@"; do
+        arguments+=(--package "$program")
+    done
+    say "Building for $RUST_TARGET ($profile): $*"
+    cargo build --profile "$profile" --target "$RUST_TARGET" "${arguments[@]}" >&2 ||
+        die "The build failed; cargo's message is above."
+    mkdir -p "$OUT/bin"
+    for program in "$@"; do
+        make_image "$(build_folder "$profile")/$program" "$OUT/bin/$program.bin"
+    done
 }
 
 main() {
@@ -39,19 +56,18 @@ main() {
         build_selftest
         return
     fi
-    local programs=("$@") program arguments=()
+    local programs=("$@") program release=() others=()
     (($#)) || mapfile -t programs < <("$SCRIPTS/workspace.py" programs)
     ((${#programs[@]})) || die "The workspace has no program to build." "cargo metadata says more."
+    if [[ $PROFILE == release ]]; then
+        build_programs release "${programs[@]}"
+        return
+    fi
     for program in "${programs[@]}"; do
-        arguments+=(--package "$program")
+        if is_release_only "$program"; then release+=("$program"); else others+=("$program"); fi
     done
-    say "Building for $RUST_TARGET ($PROFILE): ${programs[*]}"
-    cargo build --profile "$PROFILE" --target "$RUST_TARGET" "${arguments[@]}" >&2 ||
-        die "The build failed; cargo's message is above."
-    mkdir -p "$OUT/bin"
-    for program in "${programs[@]}"; do
-        make_image "$(build_folder)/$program" "$OUT/bin/$program.bin"
-    done
+    build_programs release "${release[@]}"
+    build_programs "$PROFILE" "${others[@]}"
 }
 
 main "$@"

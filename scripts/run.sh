@@ -137,7 +137,7 @@ last_stage() {
     echo "$found"
 }
 
-# The folder of the programs as ELF files.
+# The folder of the partitions' programs as ELF files.
 programs() {
     local folder=$TARGET_DIR/$RUST_TARGET/${PROFILE:-release}
     echo "${folder/%dev/debug}"
@@ -145,11 +145,11 @@ programs() {
 
 # Commands for a debugger, in the file "gdb": who is where, and to connect.
 write_gdb_commands() {
-    local packed=$1 elf name start program
+    local packed=$1 elf release=$TARGET_DIR/$RUST_TARGET/release name start program
     elf=$(programs)
     {
-        echo "file $elf/tantalum-qemu"
-        echo "add-symbol-file $elf/tantalum-normal-world -o 0x60000000"
+        echo "file $release/tantalum-qemu"
+        echo "add-symbol-file $release/tantalum-normal-world -o 0x60000000"
         while read -r name start _ program; do
             echo "# $name"
             echo "add-symbol-file $elf/$program -o $start"
