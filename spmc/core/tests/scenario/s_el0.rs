@@ -1,12 +1,16 @@
 //! Partitions at S-EL0: entry, calls by SVC, faults, FFA_MEM_PERM_GET and SET (FF-A 1.2 memory management, "FFA_MEM_PERM_GET").
 
 use tantalum_core::{
-    addr::{PhysAddr, World},
+    addr::{PageRange, PhysAddr, World},
     machine::fake::FakeMachine,
-    manifest::partition::Access,
+    manifest::{
+        partition::Access,
+        spmc::{MemoryKind, MemoryRange},
+    },
+    s_el0::Environment,
     spmc::{Exit, Spmc},
 };
-use tantalum_stage2::{Access as Data, Execute, Ipa, Ownership};
+use tantalum_stage2::{Access as Data, Execute, Ipa, IpaSize, Ownership, TableAddr, TableMemory};
 
 use crate::support::*;
 
@@ -103,12 +107,11 @@ fn stage_1_says_the_world_and_hides_the_spmc() {
     let vectors = system.el1(0).vbar;
     let machine = &system.machine;
     let walk = |address: u64| {
-        use tantalum_stage2::TableMemory;
         let mut table = root;
         for level in 1..4 {
             let shift = 39 - 9 * level;
             let index = usize::try_from(address >> shift & 511).expect("small");
-            let found = machine.read_descriptor(tantalum_stage2::TableAddr(table), index);
+            let found = machine.read_descriptor(TableAddr(table), index);
             if found & 1 == 0 {
                 return None;
             }
@@ -153,6 +156,40 @@ fn stage_1_says_the_world_and_hides_the_spmc() {
         (output, found & (ns | 0b11 << 6 | pxn | uxn)),
         (vectors, 0b10 << 6 | uxn)
     );
+}
+
+#[test]
+fn stage_1_reaches_48_bits_where_memory_does() {
+    const HIGH: u64 = 0x80_0000_0000;
+    let mut machine = FakeMachine::new(1);
+    let range = |base, pages| PageRange::new(PhysAddr::new(base), pages).expect("a range");
+    let own = range(0x0e10_0000, 0x100);
+    let declared = [
+        (MemoryKind::Memory, 0x0e10_0000, 0xf00),
+        (MemoryKind::NsMemory, HIGH, 0x4_0001),
+    ]
+    .map(|(kind, base, pages)| MemoryRange {
+        kind,
+        range: range(base, pages),
+    });
+    let before = machine.tables.live();
+    assert!(Environment::new(&mut machine, 5, IpaSize::Bits48, &own, &declared).is_err());
+    assert_eq!(machine.tables.live(), before, "nothing is taken");
+    let environment = Environment::new(&mut machine, usize::MAX, IpaSize::Bits48, &own, &declared).expect("tables");
+    assert_eq!(environment.page_count(), machine.tables.live());
+    assert_eq!(environment.el1.tcr & 0x3f, 16);
+    let entry = |table: u64, level: u32, address: u64| {
+        let index = usize::try_from(address >> (48 - 9 * (level + 1)) & 511).expect("small");
+        machine.tables.read_descriptor(TableAddr(table), index)
+    };
+    // Level 0, a block of 1 GiB at level 1, and a page behind it.
+    let level_1 = entry(environment.el1.ttbr0, 0, HIGH) & 0xffff_ffff_f000;
+    let block = entry(level_1, 1, HIGH);
+    assert_eq!(
+        (block & 0b11, block & 0xffff_ffff_f000, block >> 5 & 1),
+        (0b01, HIGH, 1)
+    );
+    assert_eq!(entry(level_1, 1, HIGH + 0x4000_0000) & 0b11, 0b11);
 }
 
 #[test]
@@ -614,10 +651,9 @@ fn partition_that_starts_afresh_has_its_first_permissions() {
         .memory
         .write(World::Secure, Builder::saved(0).base(), b"image")
         .expect("memory");
-    machine.memory.add(
-        World::Secure,
-        tantalum_core::addr::PageRange::new(at(OWN_DATA), 1).expect("a page"),
-    );
+    machine
+        .memory
+        .add(World::Secure, PageRange::new(at(OWN_DATA), 1).expect("a page"));
     let mut system = initialising(&spmc, machine);
     answers(&mut system, &[SET, MEMORY + 0x1000, 4, DATA], success(0));
     answers(&mut system, &[SET, INSIDE, 2, CODE], success(0));
