@@ -33,7 +33,8 @@ STAGES=(
     "BL31:|BL31 (TF-A)|SPMD refuses the SPMC's manifest, or the SPMC is silent. TFA_DEBUG=1 makes it say more."
     "^tantalum: booting|the SPMC|See the last lines of the console."
     "^tantalum: normal world|the normal world|See the last lines of the console."
-    "Booting Linux|Linux|See the last lines of the console."
+    "Booting Linux|Linux's kernel|See the last lines of the console."
+    "^Linux [0-9]|Linux's first program|See the last lines of the console."
 )
 
 cores() { if [[ ${ICOUNT:-0} == 1 ]]; then echo 1; else echo "${SMP:-4}"; fi; }

@@ -5,6 +5,8 @@
  * this is one, a device /dev/ffa-ID for each partition, for root only.
  */
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/arm_ffa.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -183,7 +185,31 @@ static struct ffa_driver ffa_message_driver = {
 	.remove = ffa_message_remove,
 	.id_table = ffa_message_ids,
 };
-module_ffa_driver(ffa_message_driver);
+
+/* The kernel shows user space no more of a partition than its UUID. */
+static int tell(struct device *dev, void *unused)
+{
+	struct ffa_device *device = to_ffa_dev(dev);
+
+	pr_info("partition %04x has properties 0x%03x\n", device->vm_id,
+		device->properties);
+
+	return 0;
+}
+
+static int __init ffa_message_init(void)
+{
+	bus_for_each_dev(&ffa_bus_type, NULL, NULL, tell);
+
+	return ffa_register(&ffa_message_driver);
+}
+module_init(ffa_message_init);
+
+static void __exit ffa_message_exit(void)
+{
+	ffa_unregister(&ffa_message_driver);
+}
+module_exit(ffa_message_exit);
 
 MODULE_DESCRIPTION("Direct messages from user space to secure partitions");
 MODULE_LICENSE("GPL");

@@ -13,7 +13,7 @@ found() {
 
 expected() { cut -d ' ' -f 1,2 "$TANTALUM/devices" | sort; }
 
-while read -r id uuid name; do
+while read -r id uuid name _; do
     if found | grep -q "^$id $uuid$"; then
         ok "ffa::finds_$name"
     else

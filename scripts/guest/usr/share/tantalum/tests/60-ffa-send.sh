@@ -9,6 +9,12 @@ if [ ! -e /modules/extra/ffa_message.ko ]; then
 fi
 check ffa_send::module_goes_in insmod /modules/extra/ffa_message.ko
 
+# What each may do, as the manifests say: the fourth column.
+while read -r id _ name properties; do
+    check "ffa_send::properties_of_$name" \
+        [ "$(dmesg | sed -n "s/.*partition $id has properties 0x//p" | tail -n 1)" = "$properties" ]
+done <"$TANTALUM/devices"
+
 id_of() { awk -v name="$1" '$3 == name { print $1 }' "$TANTALUM/devices"; }
 
 # answers NAME WANTED WHAT...: whether the answer to a message begins with these words.
