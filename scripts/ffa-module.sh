@@ -77,12 +77,16 @@ build_module() {
     aarch64-linux-gnu-objcopy --strip-debug "$folder/build/ffa_message.ko" "$folder/root/modules/extra/ffa_message.ko"
 }
 
+version_of() { basename "$(deb "$1")" | cut -d _ -f 2; }
+
 main() {
     local folder headers
     folder=$(realpath --canonicalize-missing "${1:-$OUT/ffa-module}")
     lock ffa-module
     make_work_dir
-    get_debs "$HEADERS" "$COMMON"
+    get_debs linux-binary "$HEADERS" "$COMMON"
+    [[ $(version_of linux-binary) == "$(version_of "$HEADERS")" ]] ||
+        die "The kernel is $(version_of linux-binary), the headers are those of $(version_of "$HEADERS")."
     if [[ -z $(host_deb "$(known_name "$KBUILD")") || -z $(host_deb libc6) ]]; then
         require_mirror "$KBUILD"
         step "Fetching what the kernel's build runs here" "$(other_way)" fetch_host_debs

@@ -253,6 +253,13 @@ static enum outcome invoke_without_a_buffer(void)
 	return PASSED;
 }
 
+static enum outcome invoke_with_a_reference_to_nothing(void)
+{
+	EXPECT_EQ(double_temporary(&session, NULL, sizeof(uint32_t), NULL),
+		  TEEC_ERROR_BAD_PARAMETERS);
+	return PASSED;
+}
+
 static enum outcome invoke_with_too_big_a_buffer(void)
 {
 	uint64_t number = 5;
@@ -487,6 +494,8 @@ const struct test double_tests[] = {
 	{ "invoke_with_too_small_a_buffer_tells_the_size",
 	  invoke_with_too_small_a_buffer_tells_the_size },
 	{ "invoke_without_a_buffer", invoke_without_a_buffer },
+	{ "invoke_with_a_reference_to_nothing",
+	  invoke_with_a_reference_to_nothing },
 	{ "invoke_with_too_big_a_buffer", invoke_with_too_big_a_buffer },
 	{ "invoke_that_overflows_changes_nothing",
 	  invoke_that_overflows_changes_nothing },

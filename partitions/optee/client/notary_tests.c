@@ -159,6 +159,34 @@ static enum outcome notary_tells_the_size_of_stamps(void)
 	return PASSED;
 }
 
+static enum outcome notary_refuses_references_to_nothing(void)
+{
+	uint8_t bytes[NOTARY_STAMP_SIZE] = { 0 };
+	int nothing;
+
+	if (!is_open)
+		return SKIPPED;
+	for (nothing = 0; nothing < 4; nothing++) {
+		TEEC_Operation operation = {
+			.paramTypes = TEEC_PARAM_TYPES(TEEC_MEMREF_TEMP_INPUT,
+						       TEEC_VALUE_OUTPUT,
+						       TEEC_MEMREF_TEMP_OUTPUT,
+						       TEEC_MEMREF_TEMP_OUTPUT),
+			.params[0].tmpref = { bytes, sizeof(bytes) },
+			.params[2].tmpref = { bytes, sizeof(bytes) },
+			.params[3].tmpref = { bytes, sizeof(bytes) },
+		};
+
+		if (nothing == 1)
+			continue;
+		operation.params[nothing].tmpref.buffer = NULL;
+		EXPECT_EQ(TEEC_InvokeCommand(&notary, TA_NOTARY_CMD_STAMP,
+					     &operation, NULL),
+			  TEEC_ERROR_BAD_PARAMETERS);
+	}
+	return PASSED;
+}
+
 static enum outcome notary_refuses_other_parameters_and_commands(void)
 {
 	TEEC_Operation operation = { 0 };
@@ -283,6 +311,8 @@ const struct test notary_tests[] = {
 	{ "notary_counts_up", notary_counts_up },
 	{ "notary_finds_forgeries", notary_finds_forgeries },
 	{ "notary_tells_the_size_of_stamps", notary_tells_the_size_of_stamps },
+	{ "notary_refuses_references_to_nothing",
+	  notary_refuses_references_to_nothing },
 	{ "notary_refuses_other_parameters_and_commands",
 	  notary_refuses_other_parameters_and_commands },
 	{ "pseudo_ta_is_denied_to_the_normal_world",

@@ -12,7 +12,7 @@
  *
  * [inout] memref[0]: a uint32_t, in the byte order of the processor
  *
- * TEE_ERROR_BAD_PARAMETERS	other types of parameters
+ * TEE_ERROR_BAD_PARAMETERS	other types of parameters, or no buffer
  * TEE_ERROR_SHORT_BUFFER	a smaller buffer; its size becomes the right one
  * TEE_ERROR_EXCESS_DATA	a bigger one
  * TEE_ERROR_OVERFLOW		twice the number is not a uint32_t; it stays

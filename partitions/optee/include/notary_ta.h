@@ -35,8 +35,8 @@
 #define TA_NOTARY_CMD_VERIFY	1
 
 /*
- * Both: TEE_ERROR_BAD_PARAMETERS for other types, or a stamp or digest to be
- * verified of another size; TEE_ERROR_SHORT_BUFFER for too little room. Any
+ * Both: TEE_ERROR_BAD_PARAMETERS for other types, no buffer where there should
+ * be one, or a stamp of another size to be verified; TEE_ERROR_SHORT_BUFFER for too little room. Any
  * other command: TEE_ERROR_NOT_SUPPORTED. A session can't be opened when this
  * OP-TEE has no pseudo-TA (TEE_ERROR_ITEM_NOT_FOUND) or there is no vault.
  */

@@ -62,6 +62,9 @@ static TEE_Result double_number(struct session *session, uint32_t types,
 	}
 	if (params[0].memref.size > sizeof(number))
 		return TEE_ERROR_EXCESS_DATA;
+	/* A reference to nothing may claim any size. */
+	if (!params[0].memref.buffer)
+		return TEE_ERROR_BAD_PARAMETERS;
 
 	/* Read once: the normal world may be writing there meanwhile. */
 	memcpy(&number, params[0].memref.buffer, sizeof(number));

@@ -61,6 +61,12 @@ static TEE_Result sha256(TEE_Param document, uint8_t digest[NOTARY_DIGEST_SIZE])
 	return res;
 }
 
+/* A reference to nothing may claim any size. */
+static bool is_there(TEE_Param param)
+{
+	return param.memref.buffer || !param.memref.size;
+}
+
 static bool too_small(TEE_Param *param, size_t size)
 {
 	if (param->memref.size >= size)
@@ -86,6 +92,9 @@ static TEE_Result stamp(TEE_TASessionHandle vault, uint32_t types,
 	if (too_small(&params[2], sizeof(tag)) ||
 	    too_small(&params[3], sizeof(digest)))
 		return TEE_ERROR_SHORT_BUFFER;
+	if (!is_there(params[0]) || !is_there(params[2]) ||
+	    !is_there(params[3]))
+		return TEE_ERROR_BAD_PARAMETERS;
 	res = sha256(params[0], digest);
 	if (res)
 		return res;
@@ -124,7 +133,8 @@ static TEE_Result verify(TEE_TASessionHandle vault, uint32_t types,
 				     TEE_PARAM_TYPE_VALUE_INPUT,
 				     TEE_PARAM_TYPE_MEMREF_INPUT,
 				     TEE_PARAM_TYPE_NONE) ||
-	    params[2].memref.size != sizeof(tag))
+	    params[2].memref.size != sizeof(tag) || !is_there(params[0]) ||
+	    !is_there(params[2]))
 		return TEE_ERROR_BAD_PARAMETERS;
 	res = sha256(params[0], digest);
 	if (res)
