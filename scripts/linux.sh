@@ -51,6 +51,8 @@ main() {
     test)
         arguments="loglevel=4 tantalum=test"
         [[ -z ${XTEST:-} ]] || arguments+=" tantalum.xtest=${XTEST// /,}"
+        # All cases take 20 minutes and more, the quick ones one.
+        export TIMEOUT=${TIMEOUT:-$([[ ${XTEST:-} == all ]] && echo 7200 || echo 600)}
         ;;
     run) arguments="quiet tantalum=run tantalum.run=${2:?which program?}" ;;
     *) die "There is no $mode." "There are: shell, test, run." ;;
