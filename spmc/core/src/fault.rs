@@ -35,6 +35,8 @@ const TABLE_MASK: u64 = 0x7ff;
 const VECTOR_BYTES: u64 = 0x80;
 /// Faults in a row that are no progress, after which a context does not go on any more.
 const MAX_REPEATS: u32 = 64;
+/// Faults that were over when they were looked at, in one turn of a context, before they are taken for something else.
+const MAX_PASSED: u32 = 4096;
 
 /// What tells one fault from another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct FaultHistory {
     last: Fault,
     /// How often it came in a row without progress.
     repeats: u32,
+    /// Faults that were over when they were looked at.
+    passed: u32,
 }
 
 /// Why an exception cannot be delivered.
@@ -81,6 +85,12 @@ pub enum Exception {
 }
 
 impl FaultHistory {
+    /// Counts a fault that was over when it was looked at. `false` after so many that something else must be wrong.
+    pub fn passes(&mut self) -> bool {
+        self.passed = self.passed.saturating_add(1);
+        self.passed <= MAX_PASSED
+    }
+
     /// Delivers `exception` to `ctx`, whose EL1 registers are in memory (parked).
     ///
     /// # Errors
@@ -115,6 +125,7 @@ impl FaultHistory {
             vector,
             last: this,
             repeats,
+            ..*self
         };
         enter(ctx, exception, vector);
         Ok(())

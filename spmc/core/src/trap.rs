@@ -1,5 +1,7 @@
 //! Exceptions from partitions other than FF-A calls: aborts, system registers, interrupts, what else may not be done.
 
+use tantalum_stage2::Ipa;
+
 use crate::{
     abi::{self, FfaError},
     fault::{Exception, Undeliverable},
@@ -7,7 +9,7 @@ use crate::{
     machine::{Machine, SystemRegister},
     report::{self, Cause, Trap},
     spmc::{Action, Exit, Pe, Spmc, refuse},
-    syndrome::{Abort, Syndrome, SystemRegisterAccess, class, fault_ipa},
+    syndrome::{Abort, FaultKind, Syndrome, SystemRegisterAccess, class, fault_ipa},
     timer,
 };
 
@@ -99,6 +101,9 @@ impl Spmc {
 
     fn abort<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, abort: Abort, far: u64, hpfar: u64) -> Action {
         let (address, non_secure) = fault_ipa(hpfar, far);
+        if abort.kind() == FaultKind::Translation && is_over(pe, machine, address, non_secure) {
+            return Action::Run;
+        }
         let trap = Trap::Abort {
             abort,
             far,
@@ -146,6 +151,18 @@ impl Spmc {
             _ => self.leave_stopped(pe, machine),
         }
     }
+}
+
+/// Whether a translation fault of the running context comes of another PE that was just splitting the block, which is there
+/// again ([`tantalum_stage2`], "Faults while a block is split").
+#[cold]
+fn is_over<M: Machine>(pe: &mut Pe<'_>, machine: &M, address: u64, non_secure: bool) -> bool {
+    let Some(running) = pe.running.as_mut() else {
+        return false;
+    };
+    let tables = running.partition.tables.lock();
+    let space = if non_secure { &tables.non_secure } else { &tables.secure };
+    space.translate(machine, Ipa(address)).is_some() && running.faults.passes()
 }
 
 #[cold]

@@ -10,6 +10,8 @@ const DATA_ABORT: u64 = 0x24 << 26 | IL;
 const INSTRUCTION_ABORT: u64 = 0x20 << 26 | IL;
 /// Translation fault, level 3.
 const TRANSLATION: u64 = 0x07;
+/// Access flag fault, level 3.
+const ACCESS_FLAG: u64 = 0x0b;
 /// Permission fault, level 3.
 const PERMISSION: u64 = 0x0f;
 const WRITE: u64 = 1 << 6;
@@ -67,6 +69,30 @@ struct Taken {
     elr: u64,
     spsr: u64,
     console: String,
+}
+
+/// Another PE was splitting the block that the page is in (Arm ARM, D8.17.1): it is there again, and nothing has happened.
+#[test]
+fn of_a_page_that_is_mapped_by_now_is_over() {
+    let (spmc, machine) = three();
+    let mut system = System::booted(&spmc, machine);
+    running(&mut system);
+    system.machine.take_console();
+    let page = Builder::memory(0).base().as_u64() + 0x1000;
+    let over = fault(DATA_ABORT | TRANSLATION | WRITE, 0xdead_b123, page);
+    for _ in 0..1000 {
+        system.exit(0, over);
+        assert_eq!((system.owner(0), system.ctx(0).pc), (runs(A, 0), PC));
+    }
+    assert_eq!(system.machine.take_console(), "");
+    // What never ends must be something else.
+    for _ in 0..10_000 {
+        if system.ctx(0).pc != PC {
+            return;
+        }
+        system.exit(0, over);
+    }
+    panic!("no end of it");
 }
 
 #[test]
@@ -189,7 +215,7 @@ fn explains_whose_the_address_is() {
             EL1H,
             0,
             Exit::Synchronous {
-                esr: DATA_ABORT | TRANSLATION,
+                esr: DATA_ABORT | ACCESS_FLAG,
                 far: 0,
                 hpfar,
             },
