@@ -171,10 +171,8 @@ impl Spmc {
         });
         let receiver = abi::Route::decode(asked).destination;
         let full = pe.chain.len() == pe.chain.capacity();
-        let Some(running) = self
-            .late_start(pe, machine, receiver)
-            .filter(|_| !full && error == FfaError::Busy)
-        else {
+        let may_start = !full && matches!(error, FfaError::Busy | FfaError::Aborted);
+        let Some(running) = may_start.then(|| self.late_start(pe, machine, receiver)).flatten() else {
             return if pe.running.is_some() {
                 answer(pe, Err(error))
             } else {

@@ -163,8 +163,25 @@ impl Spmc {
         }
     }
 
-    /// A memory management call, with the caller's mailbox held, so that its buffers stay its own meanwhile.
+    /// A memory management call. Who reclaims what a partition had that is gone need not wait for another end of it.
     pub(crate) fn memory_call<M: Machine>(
+        &self,
+        caller: Instance<'_>,
+        machine: &mut M,
+        function: FuncId,
+        registers: &[u64; 8],
+    ) -> Result<[u64; 8], FfaError> {
+        let result = self.manage_memory(caller, machine, function, registers);
+        if function == FuncId::MemReclaim && result == Err(FfaError::Denied) {
+            self.settle_all(machine);
+            return self.manage_memory(caller, machine, function, registers);
+        }
+        result
+    }
+
+    /// With the caller's mailbox held, so that its buffers stay its own meanwhile.
+    #[inline(never)]
+    fn manage_memory<M: Machine>(
         &self,
         instance: Instance<'_>,
         machine: &mut M,

@@ -13,7 +13,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-use spin::mutex::TicketMutex;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 use tantalum_stage2::{Access, Entry, Ipa, IpaRange, MemoryType, Ownership, Run, Tables};
 
 use crate::{
@@ -31,6 +31,9 @@ use crate::{
 
 /// Bytes that are copied at a time, through the SPMC's stack.
 const CHUNK: usize = 512;
+
+/// What is held while a stopped partition is dealt with: nothing, for one that is not started afresh.
+type Claim<'p> = Option<TicketMutexGuard<'p, ()>>;
 
 /// How often people hear of the end of a partition that fails again and again.
 const MAX_REPORTS: u8 = 8;
@@ -90,20 +93,7 @@ impl Spmc {
         machine: &mut M,
         partition: &'s Partition,
     ) -> Option<Running<'s>> {
-        let _claim = match &partition.restart {
-            Some(restart) => Some(restart.claim.try_lock()?),
-            None => None,
-        };
-        if !partition.is_stopped()
-            || partition
-                .slots
-                .iter()
-                .any(|slot| matches!(*slot.lock(), State::OnPe(_)))
-        {
-            return None;
-        }
-        self.forget_mailbox(machine, partition);
-        self.shares.forget(machine, self, partition.endpoint());
+        let _claim = self.settle(machine, partition)?;
         let restart = partition.restart.as_ref()?;
         if !self.is_booted() || restart.failed.load(Ordering::Acquire) || !withdraw(partition) {
             return None;
@@ -131,7 +121,38 @@ impl Spmc {
         running
     }
 
-    /// The context of a partition that was started afresh on another PE, to be started on this one.
+    /// Ends what a stopped partition had borrowed and lent, once no context of it is on a PE. `None`: there is one, or it is
+    /// not stopped, or another PE is at it. Nobody else starts it afresh while the result is held.
+    fn settle<'p, M: Machine>(&self, machine: &mut M, partition: &'p Partition) -> Option<Claim<'p>> {
+        let claim = match &partition.restart {
+            Some(restart) => Some(restart.claim.try_lock()?),
+            None => None,
+        };
+        if !partition.is_stopped()
+            || partition
+                .slots
+                .iter()
+                .any(|slot| matches!(*slot.lock(), State::OnPe(_)))
+        {
+            return None;
+        }
+        self.forget_mailbox(machine, partition);
+        self.shares.forget(machine, self, partition.endpoint());
+        Some(claim)
+    }
+
+    /// The same for all stopped partitions. A context that put itself away just when another PE stopped its partition has
+    /// not done it, nor has that PE: whoever is in need of it does.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn settle_all<M: Machine>(&self, machine: &mut M) {
+        for partition in &self.partitions {
+            let _ = self.settle(machine, partition);
+        }
+    }
+
+    /// The context of a partition that was started afresh on another PE, to be started on this one; or of one that nobody
+    /// has started afresh yet, as [`Self::settle_all`] says.
     #[cold]
     pub(crate) fn late_start<'s, M: Machine>(
         &'s self,
@@ -142,10 +163,11 @@ impl Spmc {
         let partition = self
             .find(id)
             .filter(|partition| partition.restart.is_some() && pe.booting.is_none())?;
-        if partition.health() != Health::Ready {
-            return None;
+        match partition.health() {
+            Health::Ready => self.take_off(machine, pe.index, partition, false),
+            Health::Stopped => self.bury(pe, machine, partition),
+            Health::Starting => None,
         }
-        self.take_off(machine, pe.index, partition, false)
     }
 
     /// Takes the context of this PE, which is off, to start it.

@@ -432,6 +432,20 @@ fn borrower_that_dies_has_nothing_any_more() {
     );
 }
 
+/// Its last context has put itself away just when another PE stopped it: neither found that it was the last.
+#[test]
+fn borrower_that_nobody_has_dealt_with_does_not_keep_memory() {
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    let handle = sent(&mut system, LEND, A, RAM);
+    within(&mut system, A, |system| retrieved(system, 0, handle, RW | NX));
+    assert_eq!(reclaim(&mut system, handle), error(DENIED));
+    let borrower = spmc.partitions().iter().find(|p| u64::from(p.endpoint().as_u16()) == A);
+    assert!(borrower.expect("it is there").stop());
+    assert_eq!(reclaim(&mut system, handle), success(0));
+    assert!(!has(&system, A, World::NonSecure, RAM));
+}
+
 #[test]
 fn owner_that_dies_leaves_borrowers_what_they_have() {
     let (spmc, machine) = system();

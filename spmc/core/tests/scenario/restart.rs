@@ -182,6 +182,38 @@ fn waits_until_no_context_is_left_on_any_pe() {
     system.ask(0, A);
 }
 
+/// The last context has put itself away just when another PE stopped the partition: neither found that it was the last.
+#[test]
+fn one_that_nobody_has_dealt_with_starts_when_it_is_asked() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    for pe in [1, 0] {
+        assert!(spmc.partitions()[0].stop());
+        system.nwd(pe, &request(0, A));
+        starts_first(&mut system, pe, A, u16::try_from(pe).expect("small"));
+        system.smc(pe, &[MSG_WAIT]);
+        assert_eq!((system.owner(pe), system.regs(pe)), (NWD, error(BUSY)));
+        system.ask(pe, A);
+        system.respond(pe, A, 0);
+    }
+}
+
+#[test]
+fn request_that_is_refused_anyway_does_not_start_the_context_of_its_pe() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[MSG_WAIT]);
+    // The context of PE 1 is off until it is asked for what it takes.
+    system.nwd_fails(1, &[0xc400_008d, route(0, A), 1, 0], INVALID_PARAMETERS);
+    system.nwd(1, &request(0, A));
+    starts_first(&mut system, 1, A, 1);
+    system.smc(1, &[MSG_WAIT]);
+    system.ask(1, A);
+    system.respond(1, A, 0);
+}
+
 #[test]
 fn one_that_fails_while_it_starts_stays_stopped() {
     let (spmc, machine) = system();
