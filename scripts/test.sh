@@ -17,6 +17,7 @@ BOOTS=(
     "vault 4"
     "test-interrupts 1"
     "test-interrupts 4"
+    "test-virtual-gic 4"
 )
 LOGS=$OUT/logs
 

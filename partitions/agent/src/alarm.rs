@@ -143,12 +143,21 @@ pub fn obey(what: u64, value: u64, count: u64, answer: &mut [u64; 14]) {
             let end = arch::counter() + arch::ticks(value);
             while arch::counter() < end && answer[1] == 0 {
                 if interrupts::is_pending() {
-                    answer[1] = interrupts::take().map_or(0, u64::from);
+                    answer[1] = u64::from(take_and_end());
                 }
             }
         }
         None => answer[0] = FAILED,
     }
+}
+
+/// Takes an interrupt that needs no handling, 0 for none.
+fn take_and_end() -> u32 {
+    let taken = interrupts::take();
+    taken.inspect(|id| {
+        interrupts::deactivate(*id);
+    });
+    taken.unwrap_or(0)
 }
 
 fn begin(seen: &Seen, period: u64, left: u64) {
@@ -168,11 +177,11 @@ fn spin(ticks: u64, answer: &mut [u64; 14]) {
         }
         let Some(first) = interrupts::take() else { continue };
         let late = arch::counter().wrapping_sub(deadline);
-        let [status, ..] = timer::read();
         interrupts::deactivate(first);
-        let again = interrupts::take().unwrap_or(0);
+        let [status, ..] = timer::read();
+        let again = take_and_end();
         timer::stop();
-        let rest = interrupts::take().unwrap_or(0);
+        let rest = take_and_end();
         answer[..6].copy_from_slice(&[DONE, u64::from(first), late, status, u64::from(again), u64::from(rest)]);
         return;
     }

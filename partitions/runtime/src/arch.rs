@@ -78,6 +78,12 @@ fn pfr0(shift: u32) -> u64 {
     (read_register!("id_aa64pfr0_el1") >> shift) & 0xf
 }
 
+/// Whether the processor shows the registers of an interrupt controller to this program.
+#[must_use]
+pub fn has_gic() -> bool {
+    pfr0(24) != 0
+}
+
 /// Whether the processor shows SVE to this program.
 #[must_use]
 pub fn has_sve() -> bool {

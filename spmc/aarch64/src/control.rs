@@ -152,9 +152,9 @@ const fn cnthctl(features: &Features) -> u64 {
     if features.ecv { EL1PCTEN | EL1TVT } else { EL1PCTEN }
 }
 
-/// `ICH_HCR_EL2`: no virtual CPU interface (`En` 0), all of a partition's accesses to the interrupt controller's
+/// `ICH_HCR_EL2` where a partition has not asked for it: no virtual CPU interface (`En` 0), all of a partition's accesses to the interrupt controller's
 /// registers trap.
-const ICH_HCR: u64 = {
+pub const ICH_HCR: u64 = {
     const TC: u64 = 1 << 10;
     const TALL0: u64 = 1 << 11;
     const TALL1: u64 = 1 << 12;

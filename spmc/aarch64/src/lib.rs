@@ -38,6 +38,7 @@ pub mod simd;
 pub mod stage1;
 pub mod sysreg;
 pub mod vectors;
+pub mod virtual_gic;
 
 /// Constants of a board.
 pub trait Platform {

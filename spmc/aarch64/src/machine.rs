@@ -15,7 +15,7 @@ use tantalum_core::{
 };
 use tantalum_stage2::{TableAddr, TableMemory};
 
-use crate::{console, el3, gic, layout, pages, pe::Core, sysreg};
+use crate::{console, el3, gic, layout, pages, pe::Core, sysreg, virtual_gic};
 
 /// Exception class of an SVC.
 const EC_SVC: u64 = 0x15;
@@ -176,6 +176,14 @@ impl Machine for Core {
 
     fn el3_call(&mut self, registers: &mut SmcRegisters) {
         el3::call(registers);
+    }
+
+    fn take_list_registers(&mut self, context: &mut Context) {
+        virtual_gic::leave(&mut context.virtual_gic);
+    }
+
+    fn has_virtual_gic(&mut self) -> bool {
+        virtual_gic::works()
     }
 
     fn group0_pending(&mut self) -> bool {

@@ -6,6 +6,7 @@ use core::{arch::asm, mem::offset_of};
 
 use tantalum_core::{
     context::{Context, El1Registers, Stage2Roots},
+    interrupt::virtual_gic::VirtualGic,
     spmc::Exit,
 };
 use tantalum_stage2::IpaSize;
@@ -19,7 +20,7 @@ use crate::{
     foreign::Window,
     gic,
     simd::Simd,
-    sysreg,
+    sysreg, virtual_gic,
 };
 
 /// Exception class of a trapped FP instruction.
@@ -75,6 +76,10 @@ pub struct Core {
     interface: gic::Interface,
     /// The interrupt controller, once it is found.
     pub controller: Option<&'static Controller>,
+    /// `ICH_HCR_EL2`.
+    ich_hcr: u64,
+    /// The normal world's registers of the virtual CPU interface, while a context has it.
+    virtual_gic: Option<virtual_gic::Displaced>,
     /// The normal world's registers are in `normal_world`.
     displaced: bool,
     /// Descriptors were written that no barrier has followed yet.
@@ -188,6 +193,8 @@ impl Core {
             ipa_size: IpaSize::Bits39,
             interface: gic::Interface::default(),
             controller: None,
+            ich_hcr: 0,
+            virtual_gic: None,
             displaced: false,
             tables_written: false,
             normal_world: NormalWorld::default(),
@@ -199,6 +206,8 @@ impl Core {
         control::initialise(&self.features, ipa_size);
         self.ipa_size = ipa_size;
         self.interface = gic::take_over();
+        self.ich_hcr = control::ICH_HCR;
+        self.virtual_gic = None;
         self.live = 0;
         self.displaced = false;
         self.simd.reset();
@@ -219,6 +228,9 @@ impl Core {
             self.load(context);
         }
         self.set_interrupts(context);
+        if context.virtual_gic.in_use {
+            virtual_gic::enter_with(&context.virtual_gic);
+        }
         loop {
             // SAFETY: the context is borrowed mutably, and its registers are loaded.
             let reason = unsafe { enter(context) };
@@ -258,6 +270,9 @@ impl Core {
         self.live = 0;
         self.displaced = false;
         el1::load(&self.normal_world.el1);
+        if let Some(displaced) = self.virtual_gic.take() {
+            displaced.restore();
+        }
         // SAFETY: these registers are the normal world's, with the values that it had.
         unsafe {
             gic::restore(&self.interface);
@@ -279,6 +294,9 @@ impl Core {
             return;
         }
         el1::save(&mut context.el1);
+        if context.virtual_gic.enabled {
+            virtual_gic::store(&mut context.virtual_gic);
+        }
         self.simd.store(&mut context.simd);
         context.live = 0;
         self.live = 0;
@@ -317,6 +335,7 @@ impl Core {
         self.live = self.ticket;
         context.live = self.ticket;
         el1::load(&context.el1);
+        self.switch_virtual_gic(&context.virtual_gic);
         // SAFETY: VMPIDR_EL2 is what EL1 reads as its MPIDR. The virtual timer is off, with nothing of another context.
         unsafe {
             sysreg::vmpidr_el2::write(context.vmpidr);
@@ -333,6 +352,25 @@ impl Core {
         if roots != (self.vttbr, self.vsttbr) {
             self.set_roots(roots);
         }
+    }
+
+    /// Gives a context its virtual CPU interface, or lets it have none.
+    #[inline]
+    fn switch_virtual_gic(&mut self, gic: &VirtualGic) {
+        if gic.enabled || self.ich_hcr != control::ICH_HCR {
+            self.switch_to(gic);
+        }
+    }
+
+    #[cold]
+    fn switch_to(&mut self, gic: &VirtualGic) {
+        if gic.enabled {
+            self.virtual_gic.get_or_insert_with(virtual_gic::Displaced::take);
+            virtual_gic::load(gic);
+        }
+        self.ich_hcr = virtual_gic::control(gic);
+        // SAFETY: it says what EL1 gets to.
+        unsafe { sysreg::ich_hcr_el2::write(self.ich_hcr) };
     }
 
     /// Asserts or withdraws virtual interrupts, and holds back those of the normal world, as the context wants it.

@@ -149,6 +149,22 @@ system_registers! {
     icc_sre_el2 = "S3_4_C12_C9_5";
     /// Virtual CPU interface control.
     ich_hcr_el2 = "S3_4_C12_C11_0";
+    /// Virtual CPU interface type.
+    ich_vtr_el2 = "S3_4_C12_C11_1";
+    /// What the virtual CPU interface shows: masks, enables.
+    ich_vmcr_el2 = "S3_4_C12_C11_7";
+    /// Active priorities of virtual Group 0.
+    ich_ap0r0_el2 = "S3_4_C12_C8_0";
+    /// Active priorities of virtual Group 1.
+    ich_ap1r0_el2 = "S3_4_C12_C9_0";
+    /// List register 0.
+    ich_lr0_el2 = "S3_4_C12_C12_0";
+    /// List register 1.
+    ich_lr1_el2 = "S3_4_C12_C12_1";
+    /// List register 2.
+    ich_lr2_el2 = "S3_4_C12_C12_2";
+    /// List register 3.
+    ich_lr3_el2 = "S3_4_C12_C12_3";
     /// Processor features 0.
     id_aa64pfr0_el1 = "id_aa64pfr0_el1";
     /// Processor features 1.

@@ -90,7 +90,7 @@ impl Spmc {
             destination: receiver.endpoint(),
         };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, false);
-        (ctx.virtual_irq, ctx.virtual_fiq) = slot.interrupts.signals();
+        slot.interrupts.assert(&mut ctx, receiver);
         let [x2, x3, x4, x5, x6, x7] = message.map(u64::from);
         abi::put(
             &mut ctx.x,

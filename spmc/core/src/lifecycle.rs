@@ -73,6 +73,7 @@ impl Spmc {
                 }
             }
         };
+        self.forget_list_registers(machine, pe, partition, &ctx);
         reset(&mut ctx, partition, vcpu, first);
         self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
         Some(Running {
@@ -287,6 +288,7 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
         ctx.pstate = PSTATE_EL0_MASKED;
     }
     ctx.mask_ns_interrupts = true;
+    ctx.virtual_gic.enabled = partition.virtual_gic;
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());
     }

@@ -138,7 +138,7 @@ impl Spmc {
             form,
         };
         ctx.mask_ns_interrupts = masks_interrupts(receiver, model, mask_ns_interrupts);
-        (ctx.virtual_irq, ctx.virtual_fiq) = slot.interrupts.signals();
+        slot.interrupts.assert(&mut ctx, receiver);
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
         Ok(Running {
             partition: receiver,

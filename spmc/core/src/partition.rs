@@ -103,6 +103,8 @@ pub struct Partition {
     pub other_s_interrupts: OtherSInterruptsAction,
     /// When the scheduler of the normal world is told of its interrupts, instead of the SPMC running it.
     pub sri_policy: SriPolicy,
+    /// Its contexts have a virtual CPU interface each.
+    pub virtual_gic: bool,
     /// Its notifications, if its manifest asks for them.
     pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
@@ -238,6 +240,7 @@ pub struct Config {
     pub devices: Vec<Interrupt>,
     pub other_s_interrupts: OtherSInterruptsAction,
     pub sri_policy: SriPolicy,
+    pub virtual_gic: bool,
     pub notifications: bool,
     pub vm_availability: crate::manifest::partition::VmAvailability,
     pub power: crate::manifest::partition::PowerManagement,
@@ -277,6 +280,7 @@ impl Partition {
             devices: config.devices.into_boxed_slice(),
             other_s_interrupts: config.other_s_interrupts,
             sri_policy: config.sri_policy,
+            virtual_gic: config.virtual_gic,
             notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
             power: config.power,

@@ -190,6 +190,7 @@ impl Spmc {
                 }
             }
         };
+        self.forget_list_registers(machine, pe, partition, &ctx);
         reset(&mut ctx, partition, vcpu, first);
         self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
         Some(Running {

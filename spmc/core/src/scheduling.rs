@@ -135,7 +135,7 @@ impl Spmc {
         };
         drop(state);
         ctx.mask_ns_interrupts = masks_interrupts(partition, model, caller_masks);
-        (ctx.virtual_irq, ctx.virtual_fiq) = slot.interrupts.signals();
+        slot.interrupts.assert(&mut ctx, partition);
         pe.running = Some(Running {
             partition,
             slot,

@@ -135,6 +135,8 @@ bitflags::bitflags! {
         const DUE = 1 << 0;
         /// The schedule receiver interrupt is to be raised when the PE next goes to the normal world.
         const SCHEDULE_RECEIVER = 1 << 1;
+        /// The list registers of the running context were emptied.
+        const REASSERT = 1 << 2;
     }
 }
 

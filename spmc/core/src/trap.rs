@@ -20,6 +20,13 @@ impl Spmc {
     /// The running context has stopped running.
     #[inline(always)]
     pub(crate) fn exit<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, exit: Exit) -> Action {
+        if pe
+            .running
+            .as_ref()
+            .is_some_and(|running| running.ctx.virtual_gic.in_use)
+        {
+            self.empty_list_registers(pe, machine);
+        }
         match exit {
             Exit::Synchronous { esr, far, hpfar } => match Syndrome::decode(esr) {
                 syndrome @ (Syndrome::Smc | Syndrome::Hvc { .. }) => {
@@ -64,6 +71,12 @@ impl Spmc {
                 if let Some(register) = timer::Register::decode(access.register) {
                     return self.timer_access(pe, machine, access, register);
                 }
+                if running.ctx.virtual_gic.enabled && self.virtual_gic_access(pe, machine, access) {
+                    return Action::Run;
+                }
+                let Some(running) = pe.running.as_mut() else {
+                    return refuse(pe, FfaError::Aborted);
+                };
                 if emulate(&mut running.ctx.x, machine, access) {
                     skip_instruction(pe);
                     return Action::Run;

@@ -110,7 +110,7 @@ const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
 const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
 
 /// The groups for partitions with devices that interrupt.
-const DEVICE_GROUPS: &[&[Test]] = &[devices::TESTS];
+const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS];
 
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {

@@ -1,6 +1,6 @@
 //! Timers of partitions: while the partition runs, waits, is preempted, has moved; and interrupts between its contexts.
 
-use tantalum_agent::{Alarm, Command, ECHO, FORWARD, USER};
+use tantalum_agent::{Alarm, CLOCK, Command, ECHO, FORWARD, PLAIN, USER};
 use tantalum_partition::{
     arch,
     ffa::{Outcome as Answer, Partition, SMC},
@@ -39,6 +39,16 @@ const IPI: u64 = interrupts::IPI as u64;
 const PATIENCE: u64 = 500;
 /// A software-generated interrupt that nothing else uses.
 const SGI: u32 = 3;
+
+/// A partition with a context on each core.
+fn pinned(world: &World) -> Outcome<Partition> {
+    world.find(CLOCK).map_or_else(|| world.need(ECHO), Ok)
+}
+
+/// A partition with one context.
+fn moving(world: &World) -> Outcome<Partition> {
+    world.find(PLAIN).map_or_else(|| world.need(FORWARD), Ok)
+}
 
 fn alarm(to: Partition, what: Alarm, value: u64, count: u64) -> Outcome<[u64; 13]> {
     command(to, Command::Alarm, &[what as u64, value, count])
@@ -104,8 +114,7 @@ fn expect_spun(words: &[u64; 13], earliest: u64) -> Outcome {
 }
 
 fn comes_while_the_partition_runs(world: &World) -> Outcome {
-    for uuid in [ECHO, FORWARD] {
-        let partition = world.need(uuid)?;
+    for partition in [pinned(world)?, moving(world)?] {
         for microseconds in [0, 1, 100, 3000] {
             expect_spun(&alarm(partition, Alarm::Spin, microseconds, 0)?, 0)?;
         }
@@ -122,8 +131,7 @@ fn comes_at_s_el0(world: &World) -> Outcome {
 }
 
 fn runs_a_partition_that_waits(world: &World) -> Outcome {
-    for uuid in [ECHO, FORWARD] {
-        let partition = world.need(uuid)?;
+    for partition in [pinned(world)?, moving(world)?] {
         report(partition)?;
         alarm(partition, Alarm::Set, 2000, 1)?;
         expect_alarms(partition, 1)?;
@@ -133,11 +141,11 @@ fn runs_a_partition_that_waits(world: &World) -> Outcome {
 }
 
 fn comes_again_and_again(world: &World) -> Outcome {
-    let echo = world.need(ECHO)?;
+    let echo = pinned(world)?;
     report(echo)?;
     alarm(echo, Alarm::Set, 200, 50)?;
     // Two timers on one core.
-    let forward = world.need(FORWARD)?;
+    let forward = moving(world)?;
     report(forward)?;
     alarm(forward, Alarm::Set, 300, 20)?;
     expect_alarms(echo, 50)?;
@@ -145,7 +153,7 @@ fn comes_again_and_again(world: &World) -> Outcome {
 }
 
 fn comes_on_top_of_another_partition(world: &World) -> Outcome {
-    let (echo, forward) = (world.need(ECHO)?, world.need(FORWARD)?);
+    let (echo, forward) = (pinned(world)?, moving(world)?);
     report(echo)?;
     alarm(echo, Alarm::Set, 1000, 5)?;
     let [spun, ..] = command(forward, Command::Spin, &[30])?;
@@ -157,8 +165,7 @@ fn comes_on_top_of_another_partition(world: &World) -> Outcome {
 }
 
 fn comes_while_the_partition_is_preempted(world: &World) -> Outcome {
-    for uuid in [ECHO, FORWARD] {
-        let partition = world.need(uuid)?;
+    for partition in [pinned(world)?, moving(world)?] {
         gic::enable(SGI);
         gic::send(SGI, arch::mpidr());
         let answer = send(partition, Command::Alarm.words(&[Alarm::Spin as u64, 2000]));
@@ -190,7 +197,7 @@ fn comes_while_the_partition_is_preempted(world: &World) -> Outcome {
 }
 
 fn leaves_the_normal_world_its_share(world: &World) -> Outcome {
-    let echo = world.need(ECHO)?;
+    let echo = pinned(world)?;
     report(echo)?;
     alarm(echo, Alarm::Storm, 0, 1000)?;
     let mut turns = 0_u64;
@@ -241,7 +248,7 @@ fn ask_from(core: usize, errand: u64) -> Outcome<u64> {
 
 fn follows_a_partition_that_moves(world: &World) -> Outcome {
     world.need_two_cores()?;
-    let forward = world.need(FORWARD)?;
+    let forward = moving(world)?;
     report(forward)?;
     alarm(forward, Alarm::Set, 5000, 1)?;
     // It waits on another core when its time comes.
@@ -259,7 +266,7 @@ fn follows_a_partition_that_moves(world: &World) -> Outcome {
 
 fn outlives_the_core_that_kept_it(world: &World) -> Outcome {
     world.need_two_cores()?;
-    let forward = world.need(FORWARD)?;
+    let forward = moving(world)?;
     report(forward)?;
     ask_from(1, errand(forward, Alarm::Set, 40_000, 0))?;
     check!(cores::turn_off(1), "core 1 to go off");
@@ -269,7 +276,7 @@ fn outlives_the_core_that_kept_it(world: &World) -> Outcome {
 }
 
 fn each_context_has_its_own(world: &World) -> Outcome {
-    let echo = world.need(ECHO)?;
+    let echo = pinned(world)?;
     cores::run_on_all(
         world.cores,
         run_errand,
@@ -284,7 +291,7 @@ fn each_context_has_its_own(world: &World) -> Outcome {
 
 fn ipi_wakes_a_context_that_waits(world: &World) -> Outcome {
     world.need_two_cores()?;
-    let echo = world.need(ECHO)?;
+    let echo = pinned(world)?;
     for core in 1..world.cores {
         expect_eq!(
             ask_from(core, errand(echo, Alarm::Listen, 0, 1))?,
@@ -319,10 +326,10 @@ fn ipi_wakes_a_context_that_waits(world: &World) -> Outcome {
 
 fn ipi_reaches_a_context_that_runs(world: &World) -> Outcome {
     world.need_two_cores()?;
-    let echo = world.need(ECHO)?;
+    let echo = pinned(world)?;
     ask_from(1, errand(echo, Alarm::Listen, 0, 1))?;
-    cores::run_on(1, run_errand, errand(echo, Alarm::Await, 1000, 1))?;
-    timer::delay(10);
+    cores::run_on(1, run_errand, errand(echo, Alarm::Await, 2000, 1))?;
+    timer::delay(200);
     expect_eq!(alarm(echo, Alarm::Send, 1, 0)?[0], 1, "whether there is context 1");
     expect_eq!(
         cores::wait_for(1, 5000)?,

@@ -101,6 +101,7 @@ impl Builder<'_> {
             vmid: self.vmid,
         };
         let devices = device_interrupts(&accepted, report);
+        let virtual_gic = virtual_gic(&accepted, el1.is_some(), machine, report);
         let buffers = buffers(&accepted, report);
         let boot_info = boot_info(&accepted, machine, report);
         let version = accepted.manifest.ffa_version;
@@ -134,6 +135,7 @@ impl Builder<'_> {
             devices,
             other_s_interrupts: manifest.other_s_interrupts_action,
             sri_policy: manifest.sri_policy,
+            virtual_gic,
             notifications: manifest.notification_support,
             vm_availability: manifest.vm_availability,
             power: manifest.power_management,
@@ -270,6 +272,23 @@ fn device_interrupts(accepted: &system::Partition, report: &mut Report) -> Vec<I
         }
     }
     interrupts
+}
+
+/// Whether a partition gets the virtual CPU interface that it asks for.
+fn virtual_gic<M: Machine>(accepted: &system::Partition, at_el0: bool, machine: &mut M, report: &mut Report) -> bool {
+    if !accepted.manifest.virtual_gic {
+        return false;
+    }
+    let message = if at_el0 {
+        "a partition at S-EL0 has no use for it"
+    } else if machine.has_virtual_gic() {
+        return true;
+    } else {
+        "this machine does not give S-EL1 a virtual CPU interface: the partition has the calls only"
+    };
+    let property = Some("tantalum,virtual-gic");
+    report.push(diagnostic(Severity::Warning, &accepted.name, "/", property, message));
+    false
 }
 
 fn attributes(region: &Region) -> Attributes {

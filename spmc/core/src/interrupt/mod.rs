@@ -9,12 +9,14 @@
 
 pub(crate) mod paravirtual;
 pub(crate) mod physical;
+pub mod virtual_gic;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use spin::mutex::TicketMutex;
 
 use crate::{
+    context::Context,
     id::VcpuIndex,
     machine::Machine,
     manifest::partition::NsInterruptsAction,
@@ -225,16 +227,40 @@ impl VirtualInterrupts {
         self.pending.load(Relaxed) & self.enabled.load(Relaxed)
     }
 
-    /// Whether a virtual IRQ, and whether a virtual FIQ, is asserted.
+    /// Takes a line out of what is pending; what was told of it stays so.
+    pub(crate) fn take_out(&self, line: Line) {
+        self.pending.fetch_and(!line.bit(), Relaxed);
+    }
+
+    /// A line that was told of was taken.
+    pub(crate) fn untell(&self, line: Line) {
+        self.told.fetch_and(!line.bit(), Relaxed);
+    }
+
+    /// Whether a line is signalled as a virtual FIQ.
+    pub(crate) fn is_fiq(&self, line: Line) -> bool {
+        self.fiq.load(Relaxed) & line.bit() != 0
+    }
+
+    /// Has a context of `partition`, whose these are, find asserted what is pending.
     #[inline(always)]
-    #[must_use]
-    pub fn signals(&self) -> (bool, bool) {
+    pub(crate) fn assert(&self, ctx: &mut Context, partition: &Partition) {
         let deliverable = self.deliverable();
-        if deliverable == 0 {
-            return (false, false);
+        (ctx.virtual_irq, ctx.virtual_fiq) = (false, false);
+        if deliverable != 0 {
+            self.assert_lines(ctx, partition, deliverable);
         }
-        let fiq = self.fiq.load(Relaxed);
-        (deliverable & !fiq != 0, deliverable & fiq != 0)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn assert_lines(&self, ctx: &mut Context, partition: &Partition, lines: u64) {
+        if ctx.virtual_gic.enabled {
+            ctx.virtual_gic.fill(self, partition);
+        } else {
+            let fiq = self.fiq.load(Relaxed);
+            (ctx.virtual_irq, ctx.virtual_fiq) = (lines & !fiq != 0, lines & fiq != 0);
+        }
     }
 }
 
@@ -242,7 +268,7 @@ impl Running<'_> {
     /// Asserts the virtual interrupts that are pending now. To be done whenever the context gets a PE, or is told of one.
     #[inline(always)]
     pub(crate) fn assert_interrupts(&mut self) {
-        (self.ctx.virtual_irq, self.ctx.virtual_fiq) = self.slot.interrupts.signals();
+        self.slot.interrupts.assert(&mut self.ctx, self.partition);
     }
 }
 

@@ -403,6 +403,12 @@ impl Spmc {
             }
             action = Action::Run;
         }
+        if pe.attention.contains(Attention::REASSERT) {
+            pe.attention.remove(Attention::REASSERT);
+            if let Some(running) = pe.running.as_mut() {
+                running.assert_interrupts();
+            }
+        }
         if pe.attention.contains(Attention::SCHEDULE_RECEIVER) && action == Action::NormalWorld {
             pe.attention.remove(Attention::SCHEDULE_RECEIVER);
             machine.raise_schedule_receiver();

@@ -134,6 +134,15 @@ pub trait Machine: TableMemory {
     /// An SMC to EL3 that returns to the caller (not one that leaves for the normal world).
     fn el3_call(&mut self, registers: &mut SmcRegisters);
 
+    /// Writes the list registers of the context that has stopped running back into it
+    /// ([`VirtualGic::list`](crate::interrupt::virtual_gic::VirtualGic::list)), and empties them. To be done first of all, when
+    /// there was something in them.
+    fn take_list_registers(&mut self, context: &mut Context);
+
+    /// Whether partitions can have virtual CPU interfaces ([`VirtualGic`](crate::interrupt::virtual_gic::VirtualGic)). To be
+    /// asked while booting.
+    fn has_virtual_gic(&mut self) -> bool;
+
     /// Whether a Group 0 interrupt (EL3's) is what is pending for this PE.
     fn group0_pending(&mut self) -> bool;
 

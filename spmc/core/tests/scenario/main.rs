@@ -39,4 +39,5 @@ mod support;
 mod timer;
 mod trap;
 mod version;
+mod virtual_gic;
 mod yield_;

@@ -432,6 +432,13 @@ impl Machine for FakeMachine {
         }
     }
 
+    // Tests act on those of the context itself.
+    fn take_list_registers(&mut self, _: &mut Context) {}
+
+    fn has_virtual_gic(&mut self) -> bool {
+        true
+    }
+
     fn group0_pending(&mut self) -> bool {
         let group0 = &mut self.pes[self.current].group0;
         let pending = *group0 > 0;

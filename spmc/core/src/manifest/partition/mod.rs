@@ -64,6 +64,8 @@ pub struct PartitionManifest {
     pub other_s_interrupts_action: OtherSInterruptsAction,
     /// `sri-interrupts-policy`.
     pub sri_policy: SriPolicy,
+    /// `tantalum,virtual-gic`: our own.
+    pub virtual_gic: bool,
     /// `notification-support`.
     pub notification_support: bool,
     /// `has-primary-scheduler`.

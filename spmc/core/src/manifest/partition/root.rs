@@ -37,6 +37,7 @@ pub(super) const PROPERTIES: &[&str] = &[
     "other-s-interrupts-action",
     "sri-interrupts-policy",
     "notification-support",
+    "tantalum,virtual-gic",
     "has-primary-scheduler",
     "run-time-model",
     "time-slice-mem",
@@ -225,6 +226,7 @@ fn behaviour(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
             let expected = "bits 0 (waiting) and 1 (entry to waiting) only";
             manifest.sri_policy = property.hex(sink, policy, expected).unwrap_or_default();
         }
+        "tantalum,virtual-gic" => manifest.virtual_gic = property.flag(sink),
         "notification-support" => manifest.notification_support = property.flag(sink),
         "has-primary-scheduler" => manifest.has_primary_scheduler = property.flag(sink),
         "time-slice-mem" => manifest.time_slice_mem = property.flag(sink),
@@ -543,6 +545,7 @@ impl Default for PartitionManifest {
             managed_exit_virq: false,
             other_s_interrupts_action: OtherSInterruptsAction::default(),
             sri_policy: SriPolicy::empty(),
+            virtual_gic: false,
             notification_support: false,
             has_primary_scheduler: false,
             time_slice_mem: false,
