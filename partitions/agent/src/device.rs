@@ -19,6 +19,7 @@ struct Heard {
     at: AtomicU64,
     exits: AtomicU64,
     wrong: AtomicU64,
+    device: AtomicU64,
     /// The normal world wants the processor.
     leave: AtomicBool,
 }
@@ -31,6 +32,7 @@ impl Heard {
             at: AtomicU64::new(0),
             exits: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
+            device: AtomicU64::new(0),
             leave: AtomicBool::new(false),
         }
     }
@@ -66,6 +68,10 @@ fn handle(kind: Kind) {
             quench(QUENCH.0.load(Ordering::Relaxed), QUENCH.1.load(Ordering::Relaxed));
         }
         interrupts::deactivate(id);
+        if id != MANAGED_EXIT {
+            // Last: the next one may come now.
+            heard.device.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
@@ -90,6 +96,7 @@ pub fn heard(answer: &mut [u64; 14]) {
     let heard = &HEARD[context::index()];
     let words = [&heard.count, &heard.last, &heard.at, &heard.exits, &heard.wrong];
     answer[0] = DONE;
+    answer[6] = HEARD.iter().map(|heard| heard.device.load(Ordering::Relaxed)).sum();
     answer[1..6]
         .iter_mut()
         .zip(words)

@@ -136,7 +136,7 @@ pub enum Command {
     /// bits (or 0). Interrupt 4 (managed exit) ends what the partition is doing.
     Listen = 24,
     /// Answers [`DONE`], how many interrupts this context has handled, the last one, when that was, how many of them were managed exits, and how many
-    /// came by a kind of exception that they were not enabled for.
+    /// came by a kind of exception that they were not enabled for, and how many of devices all contexts have handled.
     Heard = 25,
     /// Have an interrupt come to the context on another core: the interrupt, the index of the core.
     Route = 26,

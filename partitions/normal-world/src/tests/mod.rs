@@ -26,6 +26,7 @@ mod rxtx_map;
 mod s_el0;
 mod scheduling;
 mod simd;
+mod soak;
 mod system_registers;
 mod timer;
 mod vault;
@@ -110,7 +111,7 @@ const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
 const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
 
 /// The groups for partitions with devices that interrupt.
-const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS];
+const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS, soak::TESTS];
 
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {
