@@ -86,7 +86,7 @@ source_identity() {
     else
         source_folder optee-os
     fi
-    [[ -z $PTA ]] || cat "$PTA"/* "$PTA"/../include/*
+    [[ -z $PTA ]] || cat "$PTA"/* "$PTA"/../include/* 2>/dev/null || true # one of somebody else's may have no such folder
 }
 
 build() {
