@@ -5,7 +5,7 @@
 //! has handled it and the condition still holds. A context that waits is run for it, once, and not at once.
 //!
 //! Each PE keeps one deadline with a timer of the SPMC's own ([`Machine::set_timer`]): the earliest of the contexts whose
-//! home the PE is, wherever they run or wait. A context's home is where it has last written to its timer. When its home goes
+//! home the PE is, wherever they run or wait. A context's home is where it has last written to its timer, or rested with it. When its home goes
 //! off, another PE takes it in.
 
 use core::sync::atomic::Ordering::SeqCst;
@@ -174,6 +174,7 @@ impl Spmc {
         let mut timer = interrupts.timer.lock();
         if timer.raised && !interrupts.is_pending(Line::TIMER) {
             timer.raised = false;
+            timer.home = Some(pe);
             timer.evaluate(machine.now(), interrupts);
             drop(timer);
             self.set_timer(machine, pe);
@@ -193,6 +194,7 @@ impl Spmc {
             interrupts.tell(Line::TIMER.bit());
         } else if !timer.raised || interrupts.wanting() & Line::TIMER.bit() != 0 {
             timer.raised = false;
+            timer.home = Some(pe);
             timer.pause = now.saturating_add(pause);
             timer.evaluate(now, interrupts);
             drop(timer);

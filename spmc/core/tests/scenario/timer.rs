@@ -1,6 +1,7 @@
 //! The EL1 physical timer of each context (Arm ARM, chapter "The Generic Timer"), and its virtual interrupt 3.
 
 use tantalum_core::{
+    interrupt::Line,
     machine::{NO_DEADLINE, fake::FakeMachine},
     spmc::{Exit, Spmc},
 };
@@ -462,5 +463,96 @@ fn of_a_context_that_starts_is_off() {
         assert_eq!(read(&mut system, 0, CONTROL), 0);
         assert_eq!(read(&mut system, 0, COMPARE), 0);
         system.respond(0, A, 0);
+    }
+}
+
+/// What a context has made of its timer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Model {
+    control: u64,
+    compare: u64,
+    /// The interrupt was taken since it was last written to.
+    taken: bool,
+}
+
+/// Whatever is armed is pending, was taken, or will come: some PE has its deadline, no later than the pause of a context that
+/// waits.
+fn check_deadlines(spmc: &Spmc, system: &mut System<'_>, models: &[[Model; 2]; 2]) {
+    const PAUSE: u64 = 1300;
+    let time = now(system);
+    let earliest = (0..2).map(|pe| system.machine.pe(pe).deadline).min().expect("two PEs");
+    for (partition, contexts) in spmc.partitions().iter().zip(models) {
+        for (slot, model) in partition.slots.iter().zip(contexts) {
+            if model.control != ENABLE || slot.interrupts.is_pending(Line::TIMER) {
+                continue;
+            }
+            let passed = model.compare <= time;
+            let comes = earliest <= model.compare.max(time.saturating_add(PAUSE));
+            assert!(comes || passed && model.taken, "{model:?} at {time}, {earliest}");
+        }
+    }
+}
+
+#[test]
+fn deadlines_are_not_lost_whatever_happens() {
+    for seed in 0..20 {
+        let (spmc, machine) = two(2);
+        let mut system = System::booted(&spmc, machine);
+        let mut models = [[Model::default(); 2]; 2];
+        let mut state = seed;
+        let mut random = |limit: u64| {
+            state = u64::wrapping_add(
+                u64::wrapping_mul(state, 6_364_136_223_846_793_005),
+                1_442_695_040_888_963_407,
+            );
+            (state >> 33) % limit
+        };
+        for _ in 0..1500 {
+            let pe = usize::from(random(2) == 1);
+            system.machine.advance(random(3) * random(1500));
+            let interrupted = system.machine.pending(pe).is_some() && random(2) == 0;
+            let Owner::Partition(id, vcpu) = system.owner(pe) else {
+                let to = A + random(2);
+                let call: &[u64] = if interrupted { &[INTERRUPT] } else { &request(0, to) };
+                system.nwd(pe, call);
+                continue;
+            };
+            let model = &mut models[usize::from(id - 0x8001)][usize::from(vcpu)];
+            match random(8) {
+                _ if interrupted => drop(system.exit(pe, Exit::Irq)),
+                0 => {
+                    model.compare = now(&mut system).saturating_add(random(4000)).saturating_sub(500);
+                    model.taken = false;
+                    write(&mut system, pe, COMPARE, model.compare);
+                }
+                1 | 2 => {
+                    model.control = [ENABLE, ENABLE, ENABLE | IMASK, 0][usize::try_from(random(4)).expect("small")];
+                    model.taken = false;
+                    write(&mut system, pe, CONTROL, model.control);
+                }
+                3 => enable_interrupt(&mut system, pe),
+                4 => model.taken |= take_interrupt(&mut system, pe) == TIMER,
+                5 => drop(system.exit(pe, NS_INTERRUPT)),
+                _ => {
+                    // Whichever of the two it is to end with.
+                    system.smc(pe, &response(u64::from(id), 0));
+                    if system.owner(pe) == Owner::Partition(id, vcpu) {
+                        system.smc(pe, &[MSG_WAIT]);
+                    }
+                }
+            }
+            check_deadlines(&spmc, &mut system, &models);
+            for pe in 0..2 {
+                // What was preempted goes on some time.
+                if system.owner(pe) == NWD && random(4) == 0 {
+                    let target = if random(2) == 0 {
+                        target(A, pe as u64)
+                    } else {
+                        target(B, 0)
+                    };
+                    system.nwd(pe, &[RUN, target]);
+                }
+            }
+        }
     }
 }
