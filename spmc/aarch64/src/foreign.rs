@@ -92,7 +92,8 @@ impl Window {
         self.each_piece(world, to, size_of_val(from), Access::Write(ours))
     }
 
-    /// Zeroes whole pages of foreign memory.
+    /// Zeroes whole pages of foreign memory, to the point of coherency: whoever gets them may read them with its caches off,
+    /// and must not find what was there before.
     ///
     /// # Errors
     /// When they can't be written.
@@ -191,8 +192,8 @@ impl Window {
             Access::Read(ours) => unsafe { copy::copy(ours, foreign, bytes) },
             // SAFETY: as above; ours is within the slice that the caller of `write` borrows.
             Access::Write(ours) => unsafe { copy::copy(foreign, ours, bytes) },
-            // SAFETY: as above.
-            Access::Zero => unsafe { copy::zero(foreign, bytes) },
+            // SAFETY: as above; cleaning does not change what memory holds.
+            Access::Zero => unsafe { copy::zero(foreign, bytes).and_then(|()| copy::clean(foreign, bytes)) },
             // SAFETY: as above; cleaning does not change what memory holds.
             Access::Clean => unsafe { copy::clean(foreign, bytes) },
         }

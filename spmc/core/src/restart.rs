@@ -50,7 +50,8 @@ pub struct Restart {
     failed: AtomicBool,
     /// How often people have heard of its end; one more when they no longer do.
     reports: AtomicU8,
-    /// Held by the PE that restores it. Nobody waits for it.
+    /// Held by the PE that looks whether the last context has left, and restores it then. Contexts that leave at the same
+    /// time wait for it: each of them might have been taken for one that is still there.
     claim: TicketMutex<()>,
 }
 
@@ -93,7 +94,8 @@ impl Spmc {
         machine: &mut M,
         partition: &'s Partition,
     ) -> Option<Running<'s>> {
-        let _claim = self.settle(machine, partition)?;
+        let claim = partition.restart.as_ref().map(|restart| restart.claim.lock());
+        let _claim = self.settle(machine, partition, claim)?;
         let restart = partition.restart.as_ref()?;
         if !self.is_booted() || restart.failed.load(Ordering::Acquire) || !withdraw(partition) {
             return None;
@@ -122,12 +124,8 @@ impl Spmc {
     }
 
     /// Ends what a stopped partition had borrowed and lent, once no context of it is on a PE. `None`: there is one, or it is
-    /// not stopped, or another PE is at it. Nobody else starts it afresh while the result is held.
-    fn settle<'p, M: Machine>(&self, machine: &mut M, partition: &'p Partition) -> Option<Claim<'p>> {
-        let claim = match &partition.restart {
-            Some(restart) => Some(restart.claim.try_lock()?),
-            None => None,
-        };
+    /// not stopped. Nobody else starts it afresh while the result, `claim`, is held.
+    fn settle<'p, M: Machine>(&self, machine: &mut M, partition: &'p Partition, claim: Claim<'p>) -> Option<Claim<'p>> {
         if !partition.is_stopped()
             || partition
                 .slots
@@ -147,7 +145,15 @@ impl Spmc {
     #[inline(never)]
     pub(crate) fn settle_all<M: Machine>(&self, machine: &mut M) {
         for partition in &self.partitions {
-            let _ = self.settle(machine, partition);
+            // Another PE that has the claim is at it.
+            let claim = match &partition.restart {
+                Some(restart) => match restart.claim.try_lock() {
+                    Some(claim) => Some(claim),
+                    None => continue,
+                },
+                None => None,
+            };
+            let _ = self.settle(machine, partition, claim);
         }
     }
 
@@ -290,4 +296,35 @@ pub(crate) fn copy<M: Machine>(machine: &mut M, world: World, from: PhysAddr, to
         done = done.saturating_add(CHUNK as u64);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{thread, time::Duration};
+
+    use crate::machine::fake::{Builder, Owner, PartitionBuilder, System};
+
+    #[test]
+    fn contexts_that_leave_at_the_same_time_wait_for_each_other() {
+        let (spmc, machine) = Builder::new(2).partition_with("a", PartitionBuilder::restart).build();
+        let claim = &spmc.partitions[0].restart.as_ref().unwrap().claim;
+        // Another PE has seen the context of this one on its PE still, and is about to give up.
+        let held = claim.lock();
+        thread::scope(|scope| {
+            let last = scope.spawn(|| {
+                let mut system = System::booted(&spmc, machine);
+                system.nwd(0, &[0x8400_006f, 0x8001, 0, 0, 0, 0, 0, 0]);
+                assert_eq!(system.owner(0), Owner::Partition(0x8001, 0));
+                system.smc(0, &[0x8400_0090]);
+                assert_eq!(system.owner(0), Owner::Partition(0x8001, 0), "it is started afresh");
+                system.smc(0, &[0x8400_006b]);
+                system.owner(0)
+            });
+            thread::sleep(Duration::from_millis(300));
+            drop(held);
+            assert_eq!(last.join().unwrap(), Owner::NormalWorld);
+        });
+    }
 }
