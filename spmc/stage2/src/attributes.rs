@@ -162,7 +162,7 @@ pub enum Ownership {
     Borrowed = 5,
     /// Owned, in use as an RX or TX buffer: must not be given away.
     Buffer = 6,
-    /// A device of the partition: memory-mapped registers.
+    /// Owned by several from the start, a device that their manifests share: must not be given away.
     Device = 7,
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Builder<'m> {
     /// Partitions that are still to come.
     pub(super) left: usize,
     pub(super) ipa_size: IpaSize,
+    /// Devices of all partitions, with their owners' places in the manifest.
+    pub(super) devices: Vec<(usize, PageRange)>,
     /// VMIDs that were given out.
     pub(super) vmid: u16,
     /// What partitions at S-EL0 share, once there is one.
@@ -82,7 +84,15 @@ impl Builder<'_> {
             return fail(report, Some("exception-level"), message);
         }
         let environment = self.s_el0.as_ref().filter(|_| at_el0);
-        let tables = match tables(&accepted, &regions, environment, self.ipa_size, share, machine) {
+        let tables = match tables(
+            &accepted,
+            &regions,
+            environment,
+            self.ipa_size,
+            share,
+            &self.devices,
+            machine,
+        ) {
             Ok(tables) => tables,
             Err(message) => return fail(report, None, &message),
         };
@@ -291,14 +301,16 @@ fn virtual_gic<M: Machine>(accepted: &system::Partition, at_el0: bool, machine: 
     false
 }
 
-fn attributes(region: &Region) -> Attributes {
+/// `alone`: no other partition has it by its manifest.
+fn attributes(region: &Region, alone: bool) -> Attributes {
     let memory = if region.device {
         MemoryType::DeviceNGnRnE
     } else {
         MemoryType::NormalWriteBack
     };
     let (access, execute) = region.stage2();
-    Attributes::new(memory, access, execute, Ownership::Owned)
+    let ownership = if alone { Ownership::Owned } else { Ownership::Device };
+    Attributes::new(memory, access, execute, ownership)
 }
 
 /// Both stage-2 spaces of a partition: IPA and PA are the same.
@@ -308,6 +320,7 @@ fn tables<M: Machine>(
     environment: Option<&Environment>,
     size: IpaSize,
     share: usize,
+    devices: &[(usize, PageRange)],
     machine: &mut M,
 ) -> Result<Stage2Tables, String> {
     const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
@@ -326,7 +339,9 @@ fn tables<M: Machine>(
         } else {
             &mut non_secure
         };
-        let result = map(tables, &mut memory, accepted, region);
+        let shared = |(owner, range): &(usize, PageRange)| *owner != accepted.vm && range.overlaps(&region.range);
+        let attributes = attributes(region, !devices.iter().any(shared));
+        let result = map(tables, &mut memory, accepted, region, attributes);
         if let Err(error) = result {
             let message = match error {
                 tantalum_stage2::Error::OutOfTables => String::from(TOO_SMALL),
@@ -358,15 +373,16 @@ fn map<M: Machine>(
     memory: &mut OnPartition<'_, M>,
     accepted: &system::Partition,
     region: &Region,
+    attributes: Attributes,
 ) -> Result<(), tantalum_stage2::Error> {
     let base = region.range.base().as_u64();
     let range = IpaRange::new(Ipa(base), region.range.pages()).ok_or(tantalum_stage2::Error::OutsideIpaSpace)?;
     let output = OutputAddress(base);
     let inside = region.world == World::Secure && accepted.memory.contains_range(&region.range);
     if inside {
-        tables.remap(memory, range, output, attributes(region), Granule::Blocks)
+        tables.remap(memory, range, output, attributes, Granule::Blocks)
     } else {
-        tables.map(memory, range, output, attributes(region), Granule::Blocks)
+        tables.map(memory, range, output, attributes, Granule::Blocks)
     }
 }
 

@@ -93,6 +93,13 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
         let spare = spare::Spare::new(&manifest, &accepted, &reserved);
         (accepted, spare)
     };
+    let devices = accepted
+        .iter()
+        .flat_map(|partition| {
+            let regions = &partition.manifest.device_regions;
+            regions.iter().map(|region| (partition.vm, region.range))
+        })
+        .collect();
     let mut builder = build::Builder {
         manifest: &manifest,
         own: config.spmc_memory,
@@ -101,6 +108,7 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
         spare,
         left: accepted.len(),
         ipa_size,
+        devices,
         vmid: 0,
         s_el0: None,
     };

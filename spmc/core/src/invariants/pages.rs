@@ -117,6 +117,8 @@ fn note_pages<M: TableMemory>(
                         pages.borrowed.insert((world, page, id));
                         continue;
                     }
+                    // Of several, by their manifests.
+                    Ownership::Device => continue,
                     Ownership::Buffer => {
                         pages.buffers.insert((world, page));
                     }

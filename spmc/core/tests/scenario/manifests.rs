@@ -43,7 +43,8 @@ fn compile(source: &str) -> Vec<u8> {
     let file: PathBuf = env::temp_dir().join(format!("{name}-{:?}", std::thread::current().id()));
     fs::write(&file, text.stdout).expect("a temporary file");
     let blob = Command::new(env::var("DTC").unwrap_or_else(|_| "dtc".into()))
-        .args(["-q", "-I", "dts", "-O", "dtb"])
+        .args(["-q", "-I", "dts", "-O", "dtb", "-i"])
+        .arg(source.parent().expect("it is in a folder"))
         .arg(&file)
         .output()
         .expect("dtc must be installed (`make setup`)");
@@ -572,6 +573,76 @@ fn too_little_memory_leaves_partitions_out() {
     counts.dedup();
     assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&3)));
     assert!(counts.len() > 2, "some are left out: {counts:?}");
+}
+
+#[test]
+fn device_of_two_partitions_is_not_passed_on_by_either() {
+    let mut machine = FakeMachine::new(4);
+    for (name, base) in [("first", 0x0e30_0000), ("second", 0x0e40_0000)] {
+        machine.memory.add(World::Secure, range(base, 0x100));
+        let package = package(&compile(&format!("bad/system-device-shared/{name}.dts")));
+        machine
+            .memory
+            .write(World::Secure, PhysAddr::new(base), &package)
+            .expect("memory");
+    }
+    let config = BootConfig {
+        manifest: &compile("bad/system-device-shared/spmc.dts"),
+        spmc_memory: range(0x0e10_0000, 0x80),
+        boot_mpidr: 0,
+        free_pages: PAGES,
+        pages_a_pe: 1,
+        devices: &[],
+    };
+    let spmc = boot::start(&config, &mut machine).expect("it starts");
+    assert_eq!(spmc.partitions().len(), 2, "{}", machine.console);
+    let mut system = System::booted(&spmc, machine);
+    system.check_memory();
+    for (this, other) in [(0x8001, 0x8002), (0x8002, 0x8001)] {
+        let buffers = range(if this == 0x8001 { 0x0e35_0000 } else { 0x0e45_0000 }, 2);
+        system.ask(0, this);
+        system.smc(
+            0,
+            &[
+                0xc400_0066,
+                buffers.base().as_u64(),
+                buffers.base().as_u64() + 0x1000,
+                1,
+            ],
+        );
+        assert_eq!(system.regs(0), success(0));
+        // LEND in the form of FF-A 1.1: sender, one borrower, RW; one range of one page.
+        let mut words = [
+            this,
+            0,
+            0,
+            16 | 1 << 32,
+            48,
+            0,
+            other | 0x2_0000 | 64 << 32,
+            0,
+            1 | 1 << 32,
+            0,
+            UART,
+            1,
+        ];
+        for (page, expected) in [(UART, DENIED), (buffers.base().as_u64() + 0x2000, 0)] {
+            words[10] = page;
+            for (at, word) in (buffers.base().as_u64()..).step_by(8).zip(words) {
+                let to = PhysAddr::new(at);
+                system
+                    .machine
+                    .memory
+                    .write(World::Secure, to, &word.to_le_bytes())
+                    .expect("memory");
+            }
+            system.smc(0, &[0x8400_0072, 96, 96]);
+            let [x0, _, x2, ..] = system.regs(0);
+            let expected = if expected == 0 { SUCCESS } else { ERROR };
+            assert_eq!(x0, expected, "{this:#x} {page:#x} {x2:#x}");
+        }
+        system.respond(0, this, 0);
+    }
 }
 
 #[test]
