@@ -114,10 +114,22 @@ impl Spmc {
                 self.forget_mailbox(machine, running.partition);
                 crate::notifying::forget(self, running.partition);
                 self.stop_interrupts(machine, pe.index, running.partition);
+                self.interrupt_others(machine, pe.index, running.partition);
                 report::stopped(self, machine, pe.index, running, cause);
             }
         }
         self.leave_stopped(pe, machine)
+    }
+
+    /// Contexts of a partition that was stopped, running on other PEs, do nothing more.
+    fn interrupt_others<M: Machine>(&self, machine: &mut M, pe: PeIndex, partition: &Partition) {
+        for slot in &partition.slots {
+            let on = match &*slot.lock() {
+                State::OnPe(on) if *on != pe => *on,
+                _ => continue,
+            };
+            machine.kick(self.cpu(on));
+        }
     }
 
     /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.

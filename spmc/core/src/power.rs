@@ -52,6 +52,10 @@ impl Spmc {
             }
             // Contexts keep their registers in memory: nothing is to be done but to tell those that want to know.
             PSCI_REQUEST | WARM_BOOT => {
+                if low(x2) == WARM_BOOT {
+                    // The PE's timer has lost its deadline with its power.
+                    self.set_timer(machine, pe.index);
+                }
                 let wanted = match (low(x2), low(x3)) {
                     (WARM_BOOT, _) => PowerManagement::CPU_RESUME,
                     (_, PSCI_CPU_OFF) => PowerManagement::CPU_OFF,

@@ -3,7 +3,7 @@
 //! The SPMC has kept a copy of the package since boot. Once no context of the stopped partition is on a PE any more, the PE
 //! that the last one has left restores the image, zeroes all other memory of the partition, and runs its first context to
 //! FFA_MSG_WAIT, before whoever waited for the partition learns that its call was ABORTED. Contexts pinned to other PEs are
-//! started when they are next asked, which is answered with BUSY. A partition that fails while it starts stays stopped.
+//! started when they are next asked, which is answered with BUSY, or when a device interrupts them. A partition that fails while it starts stays stopped.
 //!
 //! What it had borrowed is relinquished before, and what it had sent is reclaimed. If others still have some of that, or it
 //! has given pages of its image away, it stays stopped.

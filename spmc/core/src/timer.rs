@@ -5,8 +5,8 @@
 //! has handled it and the condition still holds. A context that waits is run for it, once, and not at once.
 //!
 //! Each PE keeps one deadline with a timer of the SPMC's own ([`Machine::set_timer`]): the earliest of the contexts whose
-//! home the PE is, wherever they run or wait. A context's home is where it has last written to its timer, or rested with it. When its home goes
-//! off, another PE takes it in.
+//! home the PE is, wherever they run or wait. A context's home is where it has last written to its timer, or rested with it
+//! armed. When its home goes off, another PE takes it in.
 
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -221,7 +221,7 @@ impl Spmc {
     }
 
     /// Keeps the earliest deadline of those whose home the PE is, those without one among them.
-    fn set_timer<M: Machine>(&self, machine: &mut M, pe: PeIndex) {
+    pub(crate) fn set_timer<M: Machine>(&self, machine: &mut M, pe: PeIndex) {
         let mut earliest = NO_DEADLINE;
         for partition in self.partitions.iter().filter(|partition| !partition.is_stopped()) {
             let Some(slot) = partition.slot(partition.vcpu_on(pe)) else {

@@ -28,7 +28,7 @@ use crate::{
     partition::{Health, Multiplicity, Partition},
     spmc::{Action, Attention, Pe, Running, Spmc, reply},
     timer::bit,
-    vcpu::{Model, take_waiting},
+    vcpu::{Model, Unavailable, take_waiting},
 };
 
 /// A device interrupt, whose it is, and which of its lines.
@@ -214,6 +214,16 @@ impl Spmc {
                 }
             }
         }
+        // Nothing is run here any more: who waits with interrupts and is not pinned is run by that one too.
+        pe.attention.remove(Attention::DUE);
+        let is_due = |partition: &Partition| {
+            let slot = partition.slot(partition.vcpu_on(pe.index));
+            partition.multiplicity == Multiplicity::Migratable
+                && slot.is_some_and(|slot| slot.interrupts.wanting() != 0)
+        };
+        if online != 0 && self.partitions.iter().any(is_due) {
+            machine.kick(self.cpu(PeIndex::new(other)));
+        }
     }
 
     /// A partition was stopped: its devices do not interrupt any more.
@@ -320,6 +330,8 @@ impl Spmc {
             Some((source, partition)) => {
                 let vcpu = partition.vcpu_on(pe.index);
                 self.pend(pe, machine, partition, vcpu, source.line);
+                // Even if the context is off.
+                pe.attention.insert(Attention::DUE);
             }
             None => {
                 // Nobody's: not again.
@@ -425,8 +437,19 @@ impl Spmc {
             let Some(mut line) = Line::lowest(wanting).filter(|_| !partition.is_stopped()) else {
                 continue;
             };
-            let Ok(ctx) = take_waiting(slot, pe.index) else {
-                continue;
+            let ctx = match take_waiting(slot, pe.index) {
+                Ok(ctx) => ctx,
+                Err(Unavailable::Off) => match self.late_start(pe, machine, partition.endpoint()) {
+                    // Started afresh on another PE: here now, and then it is run for the interrupt.
+                    Some(running) => {
+                        return Some(Running {
+                            preempts: true,
+                            ..running
+                        });
+                    }
+                    None => continue,
+                },
+                Err(_) => continue,
             };
             slot.interrupts.tell(wanting);
             let mut running = Running {

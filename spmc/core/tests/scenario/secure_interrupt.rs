@@ -2,7 +2,7 @@
 
 use tantalum_core::{
     machine::{KICK_INTERRUPT, fake::FakeMachine},
-    manifest::partition::{OtherSInterruptsAction, SriPolicy, Trigger},
+    manifest::partition::{OtherSInterruptsAction, PowerManagement, SriPolicy, Trigger},
     spmc::{Exit, Spmc},
 };
 
@@ -480,4 +480,70 @@ fn goes_to_another_pe_when_its_own_goes_off() {
     // It comes back with the PE.
     system.boot(1);
     assert_eq!(system.machine.interrupts[&EDGE].pe, 1);
+}
+
+#[test]
+fn of_an_owner_that_is_not_pinned_is_not_handled_by_a_pe_that_goes_off() {
+    const B_EDGE: u32 = 41;
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |a| a.power(PowerManagement::CPU_OFF))
+        .partition_with("b", |b| b.migratable().device_interrupt(B_EDGE, Trigger::Edge))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, B);
+    system.hvc(0, &[0xff03, u64::from(B_EDGE), 1, 0]);
+    system.respond(0, B, 0);
+    system.nwd(1, &[REQ, route(0xffff, 0x8000), 0x8000_0000, 0x8400_0002]);
+    assert_eq!(system.owner(1), runs(A, 1));
+    // It comes while a is told, and b would be run when a has answered: where it could set a timer, and keep the PE.
+    system.machine.interrupts.get_mut(&B_EDGE).expect("set up").pe = 1;
+    system.machine.raise(B_EDGE);
+    system.exit(1, Exit::Irq);
+    assert_eq!(system.owner(1), runs(A, 1));
+    system.smc(1, &[RESP, route(A, 0x8000), 0x8000_0002, 0]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [RESP, route(0x8000, 0xffff), 0x8000_0002, 0, 0, 0, 0, 0])
+    );
+    assert_eq!(system.machine.pending(0), Some(KICK_INTERRUPT));
+    system.nwd(0, &[INTERRUPT]);
+    is_run_for(&system, 0, B, 0, B_EDGE);
+    takes(&mut system, 0, B_EDGE);
+    goes_back_to_the_normal_world(&mut system, 0);
+}
+
+#[test]
+fn of_an_owner_that_was_started_afresh_elsewhere_starts_it_here() {
+    let (spmc, machine) = devices(2, PartitionBuilder::restart);
+    let mut system = booted(&spmc, machine);
+    system.ask(1, A);
+    system.smc(1, &[ABORT]);
+    assert_eq!(system.owner(1), runs(A, 1));
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!((system.owner(1), system.regs(1)), (NWD, error(ABORTED)));
+    // The device knows nothing of that, and nobody asks the partition for anything on PE 0.
+    system.machine.raise(EDGE);
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!(system.owner(0), runs(A, 0));
+    assert!(!irq(&mut system, 0));
+    system.hvc(0, &[0xff03, u64::from(EDGE), 1, 0]);
+    system.smc(0, &[MSG_WAIT]);
+    is_run_for(&system, 0, A, 0, EDGE);
+    takes(&mut system, 0, EDGE);
+    goes_back_to_the_normal_world(&mut system, 0);
+    assert!(!system.machine.interrupts[&EDGE].active);
+}
+
+#[test]
+fn of_the_spmc_ends_contexts_of_a_stopped_partition_on_other_pes() {
+    let (spmc, machine) = devices(2, |a| a);
+    let mut system = booted(&spmc, machine);
+    system.ask(1, A);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    // It may do nothing there that would end it: it is told.
+    assert_eq!(system.machine.pending(1), Some(KICK_INTERRUPT));
+    system.exit(1, Exit::Irq);
+    assert_eq!((system.owner(1), system.regs(1)), (NWD, error(ABORTED)));
 }

@@ -281,6 +281,41 @@ fn context_that_moves_is_told_on_the_pe_that_it_is_on() {
 }
 
 #[test]
+fn context_that_moves_and_leaves_the_interrupt_is_run_for_it_where_it_is() {
+    let (spmc, machine) = two(2);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, B);
+    enable_interrupt(&mut system, 0);
+    write(&mut system, 0, VALUE, 1000);
+    write(&mut system, 0, CONTROL, ENABLE);
+    system.respond(0, B, 0);
+    system.ask(1, B);
+    fire(&mut system, 0);
+    system.exit(1, Exit::Irq);
+    assert!(irq(&mut system, 1));
+    // It has not taken it: its pause begins, and the PE that kept the deadline has no reason to look again.
+    system.respond(1, B, 0);
+    assert_eq!(system.machine.pe(0).deadline, NO_DEADLINE);
+    fire(&mut system, 1);
+    assert_eq!((system.owner(1), irq(&mut system, 1)), (runs(B, 0), true));
+    assert_eq!(take_interrupt(&mut system, 1), TIMER);
+}
+
+#[test]
+fn deadline_outlives_a_pe_that_sleeps() {
+    let (spmc, machine) = two(1);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    enable_interrupt(&mut system, 0);
+    write(&mut system, 0, VALUE, 1000);
+    write(&mut system, 0, CONTROL, ENABLE);
+    system.respond(0, A, 0);
+    let deadline = core::mem::replace(&mut system.machine.pe(0).deadline, NO_DEADLINE);
+    system.nwd(0, &[REQ, route(0xffff, 0x8000), 0x8000_0001, 1]);
+    assert_eq!(system.machine.pe(0).deadline, deadline);
+}
+
+#[test]
 fn deadline_outlives_the_pe_that_kept_it() {
     let (spmc, machine) = two(2);
     let mut system = System::booted(&spmc, machine);
