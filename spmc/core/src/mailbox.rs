@@ -110,7 +110,7 @@ impl Spmc {
         Ok(success(0))
     }
 
-    /// Takes memory of `owner` for a buffer pair: its to read and write, and nobody else's, RAM, all in one world.
+    /// Takes memory of `owner` for a buffer pair: its to read, and TX to write, and nobody else's, RAM, all in one world.
     fn take_pair<M: Machine>(
         &self,
         machine: &mut M,
@@ -121,8 +121,8 @@ impl Spmc {
         if tx.overlaps(&rx) || tx.pages() != rx.pages() {
             return Err(FfaError::InvalidParameters);
         }
-        let world = self.shares.hold(machine, self, owner, &tx)?;
-        let error = match self.shares.hold(machine, self, owner, &rx) {
+        let world = self.shares.hold(machine, self, owner, &tx, true)?;
+        let error = match self.shares.hold(machine, self, owner, &rx, false) {
             Ok(same) if same == world => {
                 return Ok(Buffers {
                     world,

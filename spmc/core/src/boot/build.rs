@@ -389,20 +389,20 @@ fn map<M: Machine>(
 /// The RX/TX buffers that the manifest names (`rx_tx-info`).
 fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers> {
     let rx_tx = accepted.manifest.rx_tx?;
-    let region = |index: usize| {
+    let region = |index: usize, access: Access| {
         let region = accepted.manifest.memory_regions.get(index)?;
         let range = (*accepted.region_ranges.get(index)?)?;
-        region
-            .access
-            .contains(Access::READ | Access::WRITE)
-            .then_some((range, region.world))
+        region.access.contains(access).then_some((range, region.world))
     };
-    let buffers = match (region(rx_tx.rx), region(rx_tx.tx)) {
+    let buffers = match (
+        region(rx_tx.rx, Access::READ),
+        region(rx_tx.tx, Access::READ | Access::WRITE),
+    ) {
         (Some((rx, world)), Some((tx, same))) if world == same => from_manifest(rx, tx, world),
         _ => None,
     };
     if buffers.is_none() {
-        let message = "expected two regions of the same size and world, readable and writable: it has no buffers";
+        let message = "expected two regions of the same size and world, readable, and TX writable: it has no buffers";
         report.push(diagnostic(
             Severity::Warning,
             &accepted.name,

@@ -242,8 +242,8 @@ impl MemoryManager {
     }
 
     /// Marks pages of `owner` (of the normal world, for any id of its) that are put to a use in which they must not be passed
-    /// on: its RX and TX buffers. They must be memory that it may read and write, and its alone. Says in which world they
-    /// are.
+    /// on: its RX and TX buffers. They must be memory of its alone that it may read, and write if `writes`; what it may not
+    /// write it must not execute either. Says in which world they are.
     ///
     /// # Errors
     /// `Denied` when they are not, were passed on, or are in such use already; `NoMemory`.
@@ -253,10 +253,11 @@ impl MemoryManager {
         partitions: &P,
         owner: EndpointId,
         range: &PageRange,
+        writes: bool,
     ) -> Result<World, FfaError> {
         let state = &mut *self.state.lock();
         let mut estate = Estate::of(owner, partitions, &mut state.map).ok_or(FfaError::InvalidParameters)?;
-        estate.hold(machine, Range::of(range)?)
+        estate.hold(machine, Range::of(range)?, writes)
     }
 
     /// Ends what [`MemoryManager::hold`] began, for the same pages, in the world that it said.

@@ -126,17 +126,18 @@ impl<'a> Estate<'a> {
         }
     }
 
-    /// Marks `range` as in a use in which it must not be passed on; the owner keeps its access. It must be memory that the
-    /// owner may write, and its alone. Says in which world it is.
+    /// Marks `range` as in a use in which it must not be passed on; the owner keeps its access. It must be memory of the
+    /// owner's alone, that it may write; unless it `writes` there, data that it may only read does as well. Says in which
+    /// world it is.
     ///
     /// # Errors
     /// As [`Estate::claim`].
-    pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: Range) -> Result<World, FfaError> {
+    pub(super) fn hold<M: Machine>(&mut self, machine: &mut M, range: Range, writes: bool) -> Result<World, FfaError> {
         let found = match self {
             Self::NormalWorld(map) => map.claim(machine, &range.checked().ok_or(FfaError::Denied)?)?,
             Self::Partition(tables, roots) => claim_pages(tables, machine, roots, range, None, Ownership::Buffer)?,
         };
-        if found.device || !found.writable {
+        if found.device || !found.writable && (writes || found.executable) {
             self.release(machine, &[range], Some(found));
             return Err(FfaError::Denied);
         }

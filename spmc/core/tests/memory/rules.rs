@@ -386,7 +386,7 @@ fn buffers_are_not_passed_on() {
         let pages = if base == sp_ns(SP1) { 1 } else { 2 };
         let range = PageRange::new(PhysAddr::new(base), pages).unwrap();
         let owner = EndpointId::new(id);
-        let hold = |w: &mut World| w.manager.hold(&mut w.machine, &w.sps, owner, &range);
+        let hold = |w: &mut World| w.manager.hold(&mut w.machine, &w.sps, owner, &range, true);
         let side = hold(&mut w).unwrap();
         assert_eq!(
             side,
@@ -421,7 +421,9 @@ fn buffers_are_not_passed_on() {
         (NWD, sp_ns(SP1)),
     ] {
         let range = PageRange::new(PhysAddr::new(at), 1).unwrap();
-        let result = w.manager.hold(&mut w.machine, &w.sps, EndpointId::new(id), &range);
+        let result = w
+            .manager
+            .hold(&mut w.machine, &w.sps, EndpointId::new(id), &range, true);
         assert_eq!(result, Err(FfaError::Denied), "{at:#x}");
     }
     assert_eq!(w.snapshot(), before);

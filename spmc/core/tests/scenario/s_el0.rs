@@ -559,7 +559,10 @@ fn buffers_are_data_and_stay_so() {
     // Code is not written by messages.
     let map = [RXTX_MAP, MEMORY + 0x2000, MEMORY + 0x3000, 1];
     answers(&mut system, &map, error(DENIED));
-    answers(&mut system, &[SET, MEMORY + 0x2000, 2, DATA], success(0));
+    answers(&mut system, &[SET, MEMORY + 0x2000, 1, DATA], success(0));
+    answers(&mut system, &map, error(DENIED));
+    // It need not write its RX itself.
+    answers(&mut system, &[SET, MEMORY + 0x3000, 1, CONSTANTS], success(0));
     answers(&mut system, &map, success(0));
     for permissions in [CODE, CONSTANTS, DATA] {
         answers(&mut system, &[SET, MEMORY + 0x1000, 2, permissions], error(DENIED));
