@@ -203,14 +203,19 @@ fn partition_is_denied_memory_of_others(world: &World) -> Outcome {
 fn partition_is_denied_what_it_may_not_write(world: &World) -> Outcome {
     let attack = world.need(ATTACK)?;
     let (own, read_only) = (ATTACK_BASE + FREE, ATTACK_BASE + 0xc_0000);
-    for (tx, rx) in [(read_only, own), (own, read_only), (own, 0x5000_0000)] {
+    for (tx, rx) in [(read_only, own), (own, 0x5000_0000)] {
         let answer = call_from(attack, Conduit::Smc, &[RXTX_MAP64, tx, rx, 1])?;
         expect_error(
             &answer,
             FfaError::Denied,
-            "FFA_RXTX_MAP of memory that is read-only, or in two worlds",
+            "FFA_RXTX_MAP of a TX that is read-only, or in two worlds",
         )?;
     }
+    // It need not write its RX.
+    let answer = call_from(attack, Conduit::Smc, &[RXTX_MAP64, own, read_only, 1])?;
+    expect_success(&answer, "FFA_RXTX_MAP of an RX that is read-only")?;
+    let answer = call_from(attack, Conduit::Smc, &[RXTX_UNMAP])?;
+    expect_success(&answer, "FFA_RXTX_UNMAP")?;
     expect_alive(attack)
 }
 
