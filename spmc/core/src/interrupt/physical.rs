@@ -28,7 +28,7 @@ use crate::{
     partition::{Health, Multiplicity, Partition},
     spmc::{Action, Attention, Pe, Running, Spmc, reply},
     timer::bit,
-    vcpu::{Model, Unavailable, take_waiting},
+    vcpu::{Model, State, Unavailable, take_waiting},
 };
 
 /// A device interrupt, whose it is, and which of its lines.
@@ -204,6 +204,10 @@ impl Spmc {
                 continue;
             };
             self.deactivate(machine, pe.index, partition, &slot.interrupts);
+            if let State::Off(ctx) = &mut *slot.lock() {
+                self.forget_list_registers(machine, pe.index, partition, ctx);
+                ctx.virtual_gic.list.fill(0);
+            }
             for (place, device) in partition.devices.iter().enumerate() {
                 let line = Line::new(place.saturating_add(SOFTWARE_LINES)).filter(|line| {
                     online != 0 && device.kind == InterruptKind::Spi && slot.interrupts.is_pending(*line)

@@ -132,7 +132,7 @@ impl VirtualGic {
 }
 
 impl Spmc {
-    /// A context is about to start: what it left active of its devices is not.
+    /// A context is about to start, or its PE goes off: what it left active of its devices is not.
     pub(crate) fn forget_list_registers<M: Machine>(
         &self,
         machine: &mut M,

@@ -140,7 +140,7 @@ fn context_that_starts_again_leaves_nothing_active() {
     assert_eq!(acknowledge(&mut system, 0), Some(42));
     system.respond(0, A, 0);
     system.turn_off(0);
-    assert!(system.machine.interrupts[&42].active);
+    assert!(!system.machine.interrupts[&42].active);
     system.boot(0);
     assert!(!system.machine.interrupts[&42].active);
 }
@@ -236,4 +236,34 @@ fn registers_that_trap() {
     system.ctx(0).x[5] = 7 << 24 | 1 << 16 | 1;
     access(&mut system, [0, 12, 11, 5, 5], false);
     assert_eq!(acknowledge(&mut system, 0), None);
+}
+
+#[test]
+fn device_of_a_context_that_goes_off_with_its_pe_is_not_left_active() {
+    const DEVICE: u32 = 40;
+    let (spmc, machine) = one(2);
+    let mut system = System::booted(&spmc, machine);
+    for pe in 0..2 {
+        system.ask(pe, A);
+        enable(&mut system, pe, DEVICE);
+        system.respond(pe, A, 0);
+    }
+    system.ask(1, A);
+    let device = system.machine.interrupts.get_mut(&DEVICE).expect("a device");
+    (device.pe, device.high) = (1, true);
+    system.exit(1, Exit::Irq);
+    assert_eq!(acknowledge(&mut system, 1), Some(DEVICE));
+    system.exit(1, NS_INTERRUPT);
+    system.turn_off(1);
+    // It is still high, and comes to another PE.
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!(
+        (system.owner(0), acknowledge(&mut system, 0)),
+        (runs(A, 0), Some(DEVICE))
+    );
+    // And is that one's, whoever comes up meanwhile.
+    system.boot(1);
+    assert!(system.machine.interrupts[&DEVICE].active);
+    end(&mut system, 0, DEVICE);
+    exit(&mut system, 0);
 }
