@@ -211,8 +211,10 @@ impl MemoryManager {
     /// reclaimed, or will be when the last borrower relinquishes. The pages of a partition stay its own, whatever becomes of
     /// it. To be called when none of its contexts runs any more; takes time linear in its shares.
     pub fn forget<M: Machine, P: Partitions>(&self, machine: &mut M, partitions: &P, id: EndpointId) {
-        let state = &mut *self.state.lock();
-        for place in 0..state.shares.limits().shares {
+        let places = self.state.lock().shares.limits().shares;
+        for place in 0..places {
+            // Each may be a lot to zero: others have their turn in between. None of its can come any more.
+            let state = &mut *self.state.lock();
             let Some(handle) = state.shares.handle_at(place) else {
                 continue;
             };
