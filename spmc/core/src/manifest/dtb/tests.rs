@@ -73,7 +73,9 @@ fn blobs() -> Vec<Vec<u8>> {
             .args(["-q", "-I", "dts", "-O", "dtb"])
             .arg(source)
             .output();
-        output.expect("dtc must be installed (`make setup`)").stdout
+        let output = output.expect("dtc must be installed (`make setup`)");
+        assert!(output.status.success(), "{}", source.display());
+        output.stdout
     };
     sources.iter().map(compile).collect()
 }
