@@ -209,8 +209,8 @@ const DATA: u32 = 0b01 | NOT_EXECUTABLE;
 ///
 /// # Errors
 /// `Denied` unless it is at S-EL0 and initialises; to set, also for pages that are in use by others, and for what its manifest
-/// does not let it do: execute memory of the normal world or a device, write to a region outside its own memory that it may
-/// only read. `InvalidParameters` for pages that are not mapped for it, for reserved bits, for permissions that there are not,
+/// does not let it do: execute memory of the normal world or a device, write to what it may only read outside its own
+/// memory, donations included. `InvalidParameters` for pages that are not mapped for it, for reserved bits, for permissions that there are not,
 /// or that let it write what it executes. `NoMemory` for tables. Nothing has changed then.
 pub(crate) fn permissions<M: Machine>(
     running: &Running<'_>,
@@ -246,9 +246,11 @@ pub(crate) fn permissions<M: Machine>(
         &mut tables.non_secure
     };
     let mut found = Err(FfaError::InvalidParameters);
+    let mut writable = true;
     let visit = |run: Run| {
         found = own_attributes(run.entry).ok_or(FfaError::InvalidParameters);
         if let Ok(attributes) = found {
+            writable &= attributes.access() == Access::ReadWrite;
             let code = secure && !attributes.memory().is_device();
             let allowed = attributes.ownership() == Ownership::Owned && (code || execute == Execute::Never);
             if !set || allowed {
@@ -263,7 +265,7 @@ pub(crate) fn permissions<M: Machine>(
     if !set {
         return Ok(success(u64::from(encode(found))));
     }
-    if access == Access::ReadWrite && is_read_only(partition, range) {
+    if access == Access::ReadWrite && !writable && !may_write(partition, range) {
         return Err(FfaError::Denied);
     }
     let change = tables.protect(&mut memory, range, access, execute);
@@ -293,12 +295,12 @@ fn encode(attributes: Attributes) -> u32 {
     }
 }
 
-/// Whether some of `range` is in a region outside the partition's own memory that its manifest lets it only read.
-fn is_read_only(partition: &Partition, range: IpaRange) -> bool {
-    partition.regions.iter().any(|region| {
-        !region.access.contains(Granted::WRITE)
-            && !is_inside(partition, region)
-            && region.range.base().as_u64() < range.end().0
-            && range.start().0 < region.range.end().as_u64()
-    })
+/// Whether `range` is in the partition's own memory, or in a region that its manifest lets it write. What was donated to it is
+/// in neither: who had that may have had it to read only.
+fn may_write(partition: &Partition, range: IpaRange) -> bool {
+    let contains =
+        |whole: &PageRange| whole.base().as_u64() <= range.start().0 && range.end().0 <= whole.end().as_u64();
+    let mut regions = partition.regions.iter();
+    contains(&partition.memory)
+        || regions.any(|region| region.access.contains(Granted::WRITE) && contains(&region.range))
 }

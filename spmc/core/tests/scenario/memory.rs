@@ -228,6 +228,36 @@ fn from_the_normal_world_to_a_partition_and_back() {
 }
 
 #[test]
+fn at_s_el0_a_donation_to_read_stays_so() {
+    let (spmc, mut machine) = Builder::new(1)
+        .partition_with("a", |a| {
+            a.indirect()
+                .region("constants", World::NonSecure, TAKEN, 1, Access::READ)
+        })
+        .partition_with("u", |u| {
+            let buffers = Builder::buffers(1).rx.base().as_u64();
+            u.s_el0()
+                .indirect()
+                .region("buffers", World::Secure, buffers, 2, Access::READ | Access::WRITE)
+        })
+        .build();
+    let ram = PageRange::new(PhysAddr::new(NWD_TX), 16).expect("a range");
+    machine.memory.add(World::NonSecure, ram);
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    let message = Message::send(Form::V1_2, id(A), &[(id(B), RO)], &[(TAKEN, 1)]);
+    let length = put(&mut system, &message.bytes());
+    let [x0, _, low, high, ..] = call(&mut system, &[DONATE, length, length]);
+    assert_eq!(x0, SUCCESS);
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.owner(0), runs(B, 0));
+    retrieved(&mut system, A, low | high << 32, RO | NX);
+    // FFA_MEM_PERM_SET: data, constants.
+    assert_eq!(call(&mut system, &[0x8400_0089, TAKEN, 1, 0b101]), error(DENIED));
+    assert_eq!(call(&mut system, &[0x8400_0089, TAKEN, 1, 0b111]), success(0));
+}
+
+#[test]
 fn at_s_el0_nothing_is_writable_and_executable() {
     let (spmc, machine) = system();
     let mut system = booted(&spmc, machine);
