@@ -3,7 +3,7 @@
 use tantalum_agent::{Command, DONE, FAILED};
 use tantalum_partition::{
     ffa::{Error, FfaError, Outcome as Answer, Partition, Registers, Response, SMC, ids, registers},
-    normal_world::gic,
+    normal_world::{gic, timer},
 };
 
 use crate::report::{Outcome, expect_eq, fail};
@@ -167,7 +167,28 @@ pub fn send(to: Partition, words: [u64; 14]) -> Result<Answer, Error> {
 
 /// Sends a message and waits for the response.
 pub fn ask(to: Partition, words: [u64; 14]) -> Outcome<[u64; 14]> {
-    let response = finish(send(to, words), "a message to a partition")?;
+    payload_of(send(to, words))
+}
+
+/// The same where the partition may be at work for an interrupt on another core: then it is asked again, for a while.
+pub fn ask_patiently(to: Partition, words: [u64; 14]) -> Outcome<[u64; 14]> {
+    payload_of(patiently(|| send(to, words)))
+}
+
+/// Makes a request again while the receiver is busy, for a second.
+pub fn patiently(mut request: impl FnMut() -> Result<Answer, Error>) -> Result<Answer, Error> {
+    for _ in 0..1000 {
+        let answer = request();
+        if !matches!(answer, Err(Error::Ffa(FfaError::Busy))) {
+            return answer;
+        }
+        timer::delay(1);
+    }
+    request()
+}
+
+fn payload_of(answer: Result<Answer, Error>) -> Outcome<[u64; 14]> {
+    let response = finish(answer, "a message to a partition")?;
     let mut payload = [0; 14];
     expect_eq!(
         response.payload().len(),
@@ -180,7 +201,11 @@ pub fn ask(to: Partition, words: [u64; 14]) -> Outcome<[u64; 14]> {
 
 /// Tells a partition to do something; returns the words of its answer after [`DONE`].
 pub fn command(to: Partition, command: Command, arguments: &[u64]) -> Outcome<[u64; 13]> {
-    let answer = ask(to, command.words(arguments))?;
+    done(to, command, arguments, ask(to, command.words(arguments))?)
+}
+
+/// What [`command`] makes of the answer.
+pub fn done(to: Partition, command: Command, arguments: &[u64], answer: [u64; 14]) -> Outcome<[u64; 13]> {
     if answer[0] == FAILED {
         fail!(
             "partition {:#x} could not do {command:?} {arguments:x?}: {:#x}",

@@ -13,7 +13,7 @@ use super::tests;
 use crate::{
     cores,
     report::{Outcome, check, expect_eq, fail},
-    talk::{command, expect_alive, finish, send},
+    talk::{ask_patiently, command, done, expect_alive, finish, patiently, send},
     world::World,
 };
 
@@ -51,7 +51,9 @@ fn moving(world: &World) -> Outcome<Partition> {
 }
 
 fn alarm(to: Partition, what: Alarm, value: u64, count: u64) -> Outcome<[u64; 13]> {
-    command(to, Command::Alarm, &[what as u64, value, count])
+    let arguments = [what as u64, value, count];
+    let answer = ask_patiently(to, Command::Alarm.words(&arguments))?;
+    done(to, Command::Alarm, &arguments, answer)
 }
 
 /// The words of a report: how often it was run, the last interrupt that it was told of and took, lateness, alarms.
@@ -229,7 +231,7 @@ const fn errand(of: Partition, what: Alarm, value: u64, word: u64) -> u64 {
 fn run_errand(_: usize, errand: u64) -> u64 {
     let words = Command::Alarm.words(&[errand >> 16 & 0xff, errand >> 32, 1]);
     let id = (errand & 0xffff) as u16;
-    let answer = SMC.direct_req64(0, id, [words[0], words[1], words[2], words[3], 0]);
+    let answer = patiently(|| SMC.direct_req64(0, id, [words[0], words[1], words[2], words[3], 0]));
     let Ok(response) = finish(answer, "a message of another core") else {
         return u64::MAX;
     };
@@ -258,7 +260,7 @@ fn follows_a_partition_that_moves(world: &World) -> Outcome {
     alarm(forward, Alarm::Set, 100_000, 1)?;
     let got = ask_from(1, errand(forward, Alarm::Await, 2000, 1))?;
     expect_eq!(got, TIMER, "the interrupt that it finds while it runs on another core");
-    command(forward, Command::Alarm, &[Alarm::Set as u64, 1, 1])?;
+    alarm(forward, Alarm::Set, 1, 1)?;
     timer::delay(5);
     report(forward)?;
     Ok(())
