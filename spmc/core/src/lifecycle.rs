@@ -61,30 +61,7 @@ impl Spmc {
         if !startable {
             return None;
         }
-        let vcpu = partition.vcpu_on(pe);
-        let slot = partition.slot(vcpu)?;
-        let mut ctx = {
-            let mut state = slot.lock();
-            match core::mem::replace(&mut *state, State::OnPe(pe)) {
-                State::Off(ctx) => ctx,
-                other => {
-                    *state = other;
-                    return None;
-                }
-            }
-        };
-        self.forget_list_registers(machine, pe, partition, &ctx);
-        reset(&mut ctx, partition, vcpu, first);
-        self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
-        Some(Running {
-            partition,
-            slot,
-            vcpu,
-            ctx,
-            model: Model::Init,
-            preempts: false,
-            faults: crate::fault::FaultHistory::default(),
-        })
+        self.take_off(machine, pe, partition, first)
     }
 
     /// FFA_ERROR from the running context: its initialisation has failed.

@@ -176,8 +176,8 @@ impl Spmc {
         }
     }
 
-    /// Takes the context of this PE, which is off, to start it.
-    fn take_off<'s, M: Machine>(
+    /// Takes the context of this PE, which is off, to start it; the `first` of its partition starts at its entry point.
+    pub(crate) fn take_off<'s, M: Machine>(
         &'s self,
         machine: &mut M,
         pe: PeIndex,
