@@ -399,6 +399,17 @@ fn the_hypervisor_asks_for_what_is_the_normal_worlds_only() {
     );
     w.reclaim(NWD, handle, 0).unwrap();
     assert_eq!(ask(&mut w, request), Err(FfaError::InvalidParameters));
+    // The handle and nothing else.
+    let message = Message::send(Form::V1_2, NWD, &[(SP1, RW)], &[(page(NS, 0x2000), 1)]);
+    let handle = w.send(NWD, FuncId::MemLend32, &message).unwrap();
+    let request = Message::retrieve(Form::V1_2, NWD, handle, &[]).with(|m| m.attributes = 0);
+    let changes: [fn(&mut Message); 3] = [|m| m.tag = 1, |m| m.flags = 1, |m| m.attributes = 0x2f];
+    for change in changes {
+        let wrong = request.clone().with(change);
+        assert_eq!(ask(&mut w, wrong), Err(FfaError::InvalidParameters));
+    }
+    assert!(ask(&mut w, request).is_ok());
+    w.rx_full[0] = false;
     let request = Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW)]);
     w.put_tx(NWD, &request.bytes());
     assert_eq!(
