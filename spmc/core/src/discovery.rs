@@ -327,6 +327,11 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::MsgSendDirectReq32
             | FuncId::MsgSendDirectReq64
             | FuncId::MsgSendDirectReq64_2
+            // What calls end with, as FFA_SUCCESS.
+            | FuncId::MsgSendDirectResp32
+            | FuncId::MsgSendDirectResp64
+            | FuncId::MsgSendDirectResp64_2
+            | FuncId::MemRetrieveResp
     ) || MemoryManager::serves(function) && function != FuncId::MemRelinquish;
     let for_normal_world = matches!(
         function,
@@ -337,14 +342,9 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::NotificationInfoGet64
     );
     let for_partition = |partition: &Partition| match function {
-        FuncId::MsgWait32
-        | FuncId::MemRelinquish
-        | FuncId::Yield32
-        | FuncId::MsgSendDirectResp32
-        | FuncId::MsgSendDirectResp64
-        | FuncId::MsgSendDirectResp64_2
-        | FuncId::ConsoleLog32
-        | FuncId::ConsoleLog64 => true,
+        FuncId::MsgWait32 | FuncId::MemRelinquish | FuncId::Yield32 | FuncId::ConsoleLog32 | FuncId::ConsoleLog64 => {
+            true
+        }
         FuncId::MemPermGet32 | FuncId::MemPermGet64 | FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
             partition.el1.is_some()
         }

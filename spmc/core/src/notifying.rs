@@ -77,12 +77,7 @@ impl VmRegistry {
     }
 
     fn destroy(&mut self, id: EndpointId) -> Result<(), FfaError> {
-        if self
-            .find(id)
-            .ok_or(FfaError::InvalidParameters)?
-            .notifications
-            .is_pending()
-        {
+        if self.find(id).is_none_or(|vm| vm.notifications.is_pending()) {
             return Err(FfaError::Denied);
         }
         self.remove(id);
@@ -153,7 +148,7 @@ impl Spmc {
     /// FFA_NOTIFICATION_BITMAP_DESTROY: w1 the VM.
     ///
     /// # Errors
-    /// `InvalidParameters` when there is none, `Denied` while something is pending.
+    /// `InvalidParameters` for a secure id, `Denied` when there is none, or while something is pending.
     pub(crate) fn destroy_bitmap(&self, registers: &[u64; 8]) -> Result<[u64; 8], FfaError> {
         let [_, w1, ..] = *registers;
         let id = vm_id(w1)?;

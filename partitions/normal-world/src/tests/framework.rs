@@ -146,15 +146,16 @@ fn virtual_machine_that_is_destroyed_leaves_nothing(world: &World) -> Outcome {
         accepted(forward, DESTROYED),
         "x0-x7 of the answer"
     );
-    for (call, what) in [
-        ([RX_ACQUIRE, VM], "FFA_RX_ACQUIRE for a VM that is gone"),
-        (
-            [BITMAP_DESTROY, VM],
-            "FFA_NOTIFICATION_BITMAP_DESTROY of a VM that is gone",
-        ),
-    ] {
-        expect_error(&smc(&call), FfaError::InvalidParameters, what)?;
-    }
+    expect_error(
+        &smc(&[RX_ACQUIRE, VM]),
+        FfaError::InvalidParameters,
+        "FFA_RX_ACQUIRE for a VM that is gone",
+    )?;
+    expect_error(
+        &smc(&[BITMAP_DESTROY, VM]),
+        FfaError::Denied,
+        "FFA_NOTIFICATION_BITMAP_DESTROY of a VM that is gone",
+    )?;
     expect_error(
         &smc(&[NOTIFICATION_SET, route, 0, 1, 0]),
         FfaError::Denied,

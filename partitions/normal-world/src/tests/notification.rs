@@ -305,7 +305,7 @@ fn bitmap_is_created_once_and_destroyed_once(_: &World) -> Outcome {
         expect_success(&smc(&[BITMAP_DESTROY, vm]), "FFA_NOTIFICATION_BITMAP_DESTROY")?;
         expect_error(
             &smc(&[BITMAP_DESTROY, vm]),
-            FfaError::InvalidParameters,
+            FfaError::Denied,
             "a second FFA_NOTIFICATION_BITMAP_DESTROY",
         )?;
     }

@@ -128,7 +128,7 @@ fn pending_ones_are_not_unbound(world: &World) -> Outcome {
     drop(bitmap);
     expect_error(
         &smc(&[BITMAP_DESTROY, 1]),
-        FfaError::InvalidParameters,
+        FfaError::Denied,
         "FFA_NOTIFICATION_BITMAP_DESTROY of what is gone",
     )
 }

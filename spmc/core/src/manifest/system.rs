@@ -88,6 +88,8 @@ struct System<'a> {
     claims: Vec<Claim>,
     /// Interrupt ids, each with the index of its partition among the accepted ones.
     interrupts: Vec<(u32, usize)>,
+    /// The id that each candidate gets, with its index into [`SpmcManifest::partitions`].
+    ids: Vec<(usize, SpId)>,
 }
 
 /// Checks all partitions against each other, against what is `reserved`, and against the memory and CPUs that the SPMC
@@ -109,6 +111,7 @@ pub fn check(
         accepted: Vec::with_capacity(candidates.len()),
         claims: Vec::new(),
         interrupts: Vec::new(),
+        ids: ids(spmc, &candidates),
     };
     for candidate in candidates {
         if let Some(vm) = spmc.partitions.get(candidate.vm) {
@@ -150,7 +153,7 @@ impl System<'_> {
             }
         }
         self.accepted.push(Partition {
-            id: vm.id,
+            id: self.id(index, vm),
             name: vm.name.clone(),
             vm: index,
             execution_contexts,
@@ -164,14 +167,11 @@ impl System<'_> {
     /// Checks what has to be unique: names, ids, boot orders, UUIDs.
     fn unique(&self, vm: &VmEntry, index: usize, manifest: &PartitionManifest, sink: &mut Sink<'_>) {
         let at = |name| Path::ROOT.property(name);
-        if manifest.id.is_some_and(|id| id != vm.id) {
+        let id = self.id(index, vm);
+        if manifest.id.is_none() && id != vm.id {
             sink.warn(
-                at("id").hex(manifest.id.map_or(0, |id| id.as_u16().into())),
-                format_args!(
-                    "expected {}: ids follow from the SPMC manifest, 0x8000 + {}",
-                    vm.id,
-                    u64::from(vm.number)
-                ),
+                at("id"),
+                format_args!("another partition's manifest asks for {}: it gets {id}", vm.id),
             );
         }
         for other in &self.accepted {
@@ -203,6 +203,12 @@ impl System<'_> {
         }
     }
 
+    /// The id that a candidate gets.
+    fn id(&self, index: usize, vm: &VmEntry) -> SpId {
+        let given = self.ids.iter().find(|(vm, _)| *vm == index);
+        given.map_or(vm.id, |(_, id)| *id)
+    }
+
     /// How many execution contexts the partition gets.
     fn execution_contexts(&self, vm: &VmEntry, manifest: &PartitionManifest, sink: &mut Sink<'_>) -> u16 {
         let stated = manifest.execution_ctx_count;
@@ -212,14 +218,17 @@ impl System<'_> {
             stated
         } else if manifest.exception_level == ExceptionLevel::SEl1 {
             let contexts = stated.min(pes);
-            sink.warn(
-                at,
-                format_args!(
-                    "expected 1 or {}, one for each PE: it gets {}, for the first PEs",
-                    u64::from(pes),
-                    u64::from(contexts)
-                ),
-            );
+            // Manifests for any number of PEs state the most; the SPMC manifest then says how many there are.
+            if contexts != pes || vm.vcpu_count != Some(pes) {
+                sink.warn(
+                    at,
+                    format_args!(
+                        "expected 1 or {}, one for each PE: it gets {}, for the first PEs",
+                        u64::from(pes),
+                        u64::from(contexts)
+                    ),
+                );
+            }
             contexts
         } else {
             sink.error(at, format_args!("expected 1 or {}, one for each PE", u64::from(pes)));
@@ -456,6 +465,26 @@ impl System<'_> {
     }
 }
 
+/// The id of each candidate: what its manifest asks for, else 0x8000 + N of `vmN`; where somebody else asks for that, the
+/// first that is nobody's. Ids that are asked for twice are for [`System::unique`] to report.
+fn ids(spmc: &SpmcManifest, candidates: &[Candidate]) -> Vec<(usize, SpId)> {
+    let asked = |id: SpId| candidates.iter().any(|candidate| candidate.manifest.id == Some(id));
+    let is_free = |id: &SpId| !asked(*id) && spmc.partitions.iter().all(|vm| vm.id != *id);
+    let mut free = (1..).map_while(SpId::from_vm_number).filter(is_free);
+    let mut ids = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let own = spmc
+            .partitions
+            .get(candidate.vm)
+            .map(|vm| vm.id)
+            .filter(|id| !asked(*id));
+        if let Some(id) = candidate.manifest.id.or(own).or_else(|| free.next()) {
+            ids.push((candidate.vm, id));
+        }
+    }
+    ids
+}
+
 /// Reports the UUIDs that `other` has as well.
 fn same_service(manifest: &PartitionManifest, other: &Partition, sink: &mut Sink<'_>) {
     for service in &manifest.services {
@@ -481,6 +510,24 @@ fn entry_point(vm: &VmEntry, package: &Package, manifest: &PartitionManifest, si
                 "expected within the image, {:#x}-{:#x} from the load address",
                 package.image.offset,
                 package.image.end().saturating_sub(1)
+            ),
+        );
+    }
+    if let Some(bytes) = manifest.mem_size.filter(|bytes| *bytes != vm.memory.bytes()) {
+        sink.warn(
+            Path::ROOT.property("mem-size").hex(bytes),
+            format_args!(
+                "expected {:#x}, the mem_size in the SPMC manifest, which counts",
+                vm.memory.bytes()
+            ),
+        );
+    }
+    if let Some(bytes) = manifest.image_size.filter(|bytes| *bytes > vm.memory.bytes()) {
+        sink.warn(
+            Path::ROOT.property("image-size").hex(bytes),
+            format_args!(
+                "expected at most {:#x}, the mem_size in the SPMC manifest",
+                vm.memory.bytes()
             ),
         );
     }

@@ -102,6 +102,14 @@ fn manifests_of_others_are_accepted() {
     assert!(count >= 6, "{count} manifests");
 }
 
+/// A manifest's `id` is obeyed; the others have 0x8000 + N, or where that is taken an id that is nobody's.
+#[test]
+fn ids_are_those_of_the_manifests() {
+    let (_, partitions) = boot(&manifests().join("compat/system-ids"), &mut Report::new()).unwrap();
+    let ids: Vec<_> = partitions.iter().map(|one| (one.vm + 1, one.id.as_u16())).collect();
+    assert_eq!(ids, [(1, 0x8003), (2, 0x8002), (3, 0x8005), (4, 0x8104)]);
+}
+
 /// The manifests that the tree's own scenarios boot with: everything boots, and nothing is said that is not expected.
 #[test]
 fn manifests_of_the_tree_are_accepted() {

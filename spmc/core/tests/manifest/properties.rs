@@ -321,8 +321,11 @@ fn identity() {
     accepts("", "id", &cells(&[0x8001]), |manifest| {
         manifest.id.is_some_and(|id| id.as_u16() == 0x8001)
     });
-    for id in [0, 1, 0x8000, 0xffc0, 0xffff, 0x1_8001] {
+    for id in [0, 0x8000, 0x8400, 0xffc0, 0xffff, 0x1_8001] {
         warns("", "id", &cells(&[id]), |manifest| manifest.id.is_none());
+    }
+    for id in [1, 0x7fff] {
+        accepts("", "id", &cells(&[id]), |manifest| manifest.id.is_none());
     }
     accepts("", "auxiliary-id", &cells(&[0xae00, 1]), |manifest| {
         manifest.auxiliary_ids == [0xae00, 1]
@@ -405,13 +408,13 @@ fn loading() {
     );
     tree.remove("gp-register-num");
     assert!(read(&tree).1[0].starts_with("warning: partition \"p\": /boot-info: no effect"));
-    for name in [
-        "mem-size",
-        "image-size",
-        "load-flags",
-        "elf-format",
-        "live-activation-register",
-    ] {
+    accepts("", "mem-size", &cells(&[0x10_0000]), |manifest| {
+        manifest.mem_size == Some(0x10_0000)
+    });
+    accepts("", "image-size", &cells(&[1, 0]), |manifest| {
+        manifest.image_size == Some(1 << 32)
+    });
+    for name in ["load-flags", "elf-format", "live-activation-register"] {
         warns("", name, &cells(&[1]), |_| true);
     }
 }

@@ -240,10 +240,9 @@ pub fn check_partitions(spmc: &SpmcManifest, partitions: &[Partition]) {
     let mut claims: Vec<(usize, PageRange, bool)> = Vec::new();
     for (owner, partition) in partitions.iter().enumerate() {
         let vm = &spmc.partitions[partition.vm];
-        assert_eq!(
-            (partition.id, &partition.name, partition.memory),
-            (vm.id, &vm.name, vm.memory)
-        );
+        assert_eq!((&partition.name, partition.memory), (&vm.name, vm.memory));
+        assert!(partition.manifest.id.is_none_or(|id| id == partition.id));
+        assert!(partitions[..owner].iter().all(|other| other.id != partition.id));
         let contexts = usize::from(partition.execution_contexts);
         assert!((1..=spmc.cpus.len()).contains(&contexts));
         assert!(partition.manifest.entrypoint_offset < partition.memory.bytes());

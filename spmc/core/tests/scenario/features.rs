@@ -8,7 +8,7 @@ const ALL: core::ops::RangeInclusive<u64> = 0x60..=0xef;
 #[test]
 fn agrees_with_what_calls_answer() {
     // What is offered does not answer NOT_SUPPORTED; what is not, does.
-    let returns = [SUCCESS, SUCCESS_64, ERROR, INTERRUPT];
+    let returns = [SUCCESS, SUCCESS_64, ERROR, INTERRUPT, MEM_RETRIEVE_RESP];
     for id in ALL
         .flat_map(|n| [0x8400_0000 | n, 0xc400_0000 | n])
         .filter(|id| !returns.contains(id))
@@ -57,8 +57,24 @@ fn agrees_with_what_calls_answer() {
 fn returns_of_calls_are_offered() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
-    for id in [ERROR, SUCCESS, SUCCESS_64, INTERRUPT, VERSION] {
+    let returns = [
+        ERROR,
+        SUCCESS,
+        SUCCESS_64,
+        INTERRUPT,
+        VERSION,
+        RESP,
+        RESP_64,
+        RESP2,
+        MEM_RETRIEVE_RESP,
+    ];
+    for id in returns {
         system.nwd(0, &[FEATURES, id]);
+        assert_eq!(system.regs(0), success(0));
+    }
+    system.ask(0, A);
+    for id in returns {
+        system.smc(0, &[FEATURES, id]);
         assert_eq!(system.regs(0), success(0));
     }
 }

@@ -342,6 +342,6 @@ fn nothing_of_a_vm_that_is_destroyed_stays() {
     system.nwd_fails(0, &[BITMAP_DESTROY, 5], DENIED);
     system.nwd(0, &vm_message(B, DESTROYED, 5));
     system.smc(0, &[RESP, route(B, 0), DESTROYED + 1, 0]);
-    system.nwd_fails(0, &[BITMAP_DESTROY, 5], INVALID_PARAMETERS);
+    system.nwd_fails(0, &[BITMAP_DESTROY, 5], DENIED);
     system.nwd_fails(0, &[SET, route(5, B), 0, 1, 0], DENIED);
 }

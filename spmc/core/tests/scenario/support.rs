@@ -30,6 +30,7 @@ pub const REQ_64: u64 = 0xc400_006f;
 pub const RESP: u64 = 0x8400_0070;
 pub const RESP_64: u64 = 0xc400_0070;
 pub const MEM_RETRIEVE_REQ: u64 = 0x8400_0074;
+pub const MEM_RETRIEVE_RESP: u64 = 0x8400_0075;
 pub const NORMAL_WORLD_RESUME: u64 = 0x8400_007c;
 pub const SPM_ID_GET: u64 = 0x8400_0085;
 pub const SECONDARY_EP_REGISTER: u64 = 0xc400_0087;

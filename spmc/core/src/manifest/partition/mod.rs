@@ -23,6 +23,11 @@ pub const MAX_SERVICES: usize = 64;
 pub const MAX_REGIONS: usize = 256;
 /// Most interrupts, and most stream ids, of one region.
 pub const MAX_REGION_ITEMS: usize = 256;
+/// Highest `id` that a manifest can ask for: what finds a partition by its id takes memory up to the highest.
+pub const MAX_ID: SpId = match SpId::from_vm_number(0x3ff) {
+    Some(id) => id,
+    None => SpId::FIRST,
+};
 /// Most `auxiliary-id` and `stream-endpoint-ids` entries.
 pub const MAX_AUXILIARY_IDS: usize = 64;
 
@@ -36,7 +41,7 @@ pub struct PartitionManifest {
     /// UUIDs with their messaging methods: `uuid` and `messaging-method` (1.0) or the `services` node (1.1). Not empty,
     /// no duplicates, no nil UUID.
     pub services: Vec<Service>,
-    /// `id`: the id that the partition would like to have.
+    /// `id`: the id that the partition is to have.
     pub id: Option<SpId>,
     /// `auxiliary-id`.
     pub auxiliary_ids: Vec<u16>,
@@ -52,6 +57,10 @@ pub struct PartitionManifest {
     pub load_address: Option<PhysAddr>,
     /// `entrypoint-offset` in bytes from the load address; 0 where absent.
     pub entrypoint_offset: u64,
+    /// `mem-size`, of OP-TEE: bytes of memory that the partition takes to be its own from its load address on.
+    pub mem_size: Option<u64>,
+    /// `image-size`, of StMM: bytes of memory that the partition's image needs.
+    pub image_size: Option<u64>,
     /// `boot-order`: smaller boots first; absent boots last.
     pub boot_order: Option<u16>,
     /// `rx_tx-info`.

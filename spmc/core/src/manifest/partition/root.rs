@@ -3,8 +3,9 @@
 use super::regions::{self, Devices, Memories};
 use super::services::{self, Uuids};
 use super::{
-    AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MessagingMethod, NsInterruptsAction,
-    OtherSInterruptsAction, PartitionManifest, PowerManagement, RunTimeModel, RxTx, SriPolicy, VmAvailability,
+    AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MAX_ID, MessagingMethod,
+    NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement, RunTimeModel, RxTx, SriPolicy,
+    VmAvailability,
 };
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::id::SpId;
@@ -201,6 +202,8 @@ fn execution(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
         "entrypoint-offset" => {
             manifest.entrypoint_offset = property.multiple(sink, 4, "a multiple of 4").unwrap_or(0);
         }
+        "mem-size" => manifest.mem_size = property.number(sink),
+        "image-size" => manifest.image_size = property.number(sink),
         "xlat-granule" => {
             property.between(sink, 0, 0, "0 (4 KiB)");
         }
@@ -252,16 +255,12 @@ fn behaviour(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
 /// Properties that other SPMCs read and that have no meaning here, and unknown ones.
 fn foreign(property: &Prop<'_>, sink: &mut Sink<'_>) {
     match property.name() {
-        "mem-size" | "elf-format" | "load-flags" | "arm,tpm_event_log" | "arm,hw-features" => {
+        "elf-format" | "load-flags" | "arm,tpm_event_log" | "arm,hw-features" => {
             sink.warn(
                 property.place(),
                 format_args!("OP-TEE's own property, has no effect here"),
             );
         }
-        "image-size" => sink.warn(
-            property.place(),
-            format_args!("no effect here: mem_size of the SPMC manifest says how much memory the partition has"),
-        ),
         "live-activation-register" | "image-uuid" | "live-state-buffer-info" => {
             sink.warn(
                 property.place(),
@@ -347,15 +346,15 @@ fn power_management(property: &Prop<'_>, sink: &mut Sink<'_>) -> PowerManagement
     known
 }
 
-/// `id`. Manifests for other SPMCs hold numbers here that are no secure ids: only worth a warning, as ids follow from
-/// the SPMC manifest anyway.
+/// `id`. Manifests for Hafnium, which does not look at it, have small numbers here, OP-TEE's for instance: no partition's
+/// id, so that there is nothing to obey.
 fn id(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<SpId> {
     let number = property.number(sink)?;
-    let id = to_u16(number).and_then(SpId::new);
-    if id.is_none() {
+    let id = to_u16(number).and_then(SpId::new).filter(|id| *id <= MAX_ID);
+    if id.is_none() && !matches!(number, 1..=0x7fff) {
         sink.warn(
             property.place().hex(number),
-            format_args!("expected 0x8001 to 0xffbf; ignored"),
+            format_args!("expected {} to {MAX_ID}; ignored", SpId::FIRST),
         );
     }
     id
@@ -539,6 +538,8 @@ impl Default for PartitionManifest {
             exception_level: ExceptionLevel::SEl1,
             load_address: None,
             entrypoint_offset: 0,
+            mem_size: None,
+            image_size: None,
             boot_order: None,
             rx_tx: None::<RxTx>,
             ns_interrupts_action: NsInterruptsAction::default(),
