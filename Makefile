@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build new run shell fvp linux trace test test-linux check bench fuzz soak clean distclean
+.PHONY: help setup build new run shell fvp linux trace test test-linux check bench fuzz model soak clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,6 +49,9 @@ bench: setup ## measure, compare, write target/bench.json
 
 fuzz: setup ## fuzz each target of spmc/fuzz for FUZZ_SECONDS (60)
 	@scripts/fuzz.sh
+
+model: setup ## visit all states of small machines, for MINUTES (10) each at most
+	@scripts/model.sh
 
 soak: build ## random calls and interrupts on four cores, for SOAK_SECONDS (600)
 	@scripts/soak.sh

@@ -173,7 +173,7 @@ impl Route {
 }
 
 /// An execution context as FFA_RUN, FFA_INTERRUPT, FFA_YIELD and FFA_MSG_WAIT name it (w1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Bits 31:16.
     pub endpoint: EndpointId,
@@ -205,7 +205,7 @@ impl Target {
 }
 
 /// The three shapes of a direct message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// FFA_MSG_SEND_DIRECT_REQ/RESP, 32 bits: w3-w7.
     Direct32,

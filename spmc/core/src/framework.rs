@@ -23,7 +23,7 @@ const VM_DESTROYED: u32 = FRAMEWORK_MESSAGE | 6;
 /// A power message on its way through the partitions of a PE, in boot order.
 ///
 /// Bounded: each partition gets it once; one that is stopped, busy or answers wrongly does not hold up the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Relay {
     /// w2-w7 of the message.
     pub message: [u32; 6],

@@ -322,6 +322,12 @@ impl Partition {
         }
     }
 
+    /// What of it changes when it stops and starts.
+    #[cfg(feature = "fake")]
+    pub(crate) fn life(&self) -> (&AtomicU8, &AtomicU32) {
+        (&self.health, &self.version)
+    }
+
     /// Whether it was stopped.
     #[inline(always)]
     #[must_use]

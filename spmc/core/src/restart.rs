@@ -77,6 +77,12 @@ impl Restart {
             .is_ok_and(|reports| reports < MAX_REPORTS)
     }
 
+    /// Whether it has failed to start.
+    #[cfg(feature = "fake")]
+    pub(crate) const fn failed(&self) -> &AtomicBool {
+        &self.failed
+    }
+
     /// It has failed to start: it stays stopped.
     pub(crate) fn give_up(&self) {
         self.failed.store(true, Ordering::Release);

@@ -129,7 +129,7 @@ pub struct Pe<'s> {
 
 bitflags::bitflags! {
     /// What a PE has to look after, when it can.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub(crate) struct Attention: u8 {
         /// A context of this PE may wait with an interrupt.
         const DUE = 1 << 0;

@@ -64,7 +64,7 @@ impl Register {
 const PAUSES_A_SECOND: u64 = 50_000;
 
 /// The timer of a context. At its start it is off.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timer {
     /// [`ENABLE`] and [`IMASK`].
     control: u64,
@@ -78,6 +78,16 @@ pub struct Timer {
 }
 
 impl Timer {
+    /// The same with other times.
+    #[cfg(feature = "fake")]
+    pub(crate) fn with_times(&self, time: impl Fn(u64) -> u64) -> Self {
+        Self {
+            compare: time(self.compare),
+            pause: time(self.pause),
+            ..self.clone()
+        }
+    }
+
     /// When the line is to be raised next, by the clock of [`Machine::now`]; [`NO_DEADLINE`] for not at all.
     fn deadline(&self) -> u64 {
         if self.control == ENABLE && !self.raised {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runtime model of a context that has been given cycles (FF-A 1.2, chapter 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Model {
     /// SP_INIT: first run, ends with FFA_MSG_WAIT or FFA_ERROR.
     Init,
@@ -31,7 +31,7 @@ pub enum Model {
 }
 
 /// Framework messages that a partition answers (FF-A 1.2, chapter 18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framework {
     /// The PE's power changes; from the SPMC.
     Power,
@@ -64,7 +64,7 @@ impl Framework {
 }
 
 /// Why a suspended context does not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Suspension {
     /// An interrupt of the normal world took its PE (state PREEMPTED).
     Preempted,

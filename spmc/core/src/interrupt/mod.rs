@@ -237,6 +237,21 @@ impl VirtualInterrupts {
         self.told.fetch_and(!line.bit(), Relaxed);
     }
 
+    /// All of it but the timer.
+    #[cfg(feature = "fake")]
+    pub(crate) fn words(&self) -> [&AtomicU64; 6] {
+        let Self {
+            pending,
+            active,
+            enabled,
+            fiq,
+            told,
+            timer: _,
+            left,
+        } = self;
+        [pending, active, enabled, fiq, told, left]
+    }
+
     /// Whether a line is signalled as a virtual FIQ.
     pub(crate) fn is_fiq(&self, line: Line) -> bool {
         self.fiq.load(Relaxed) & line.bit() != 0

@@ -73,6 +73,12 @@ fn device(partition: &Partition, line: Line) -> Option<&Interrupt> {
 }
 
 impl Spmc {
+    /// Where shared interrupts are to come to.
+    #[cfg(feature = "fake")]
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &AtomicU16> {
+        self.sources.iter().map(|source| &source.pe)
+    }
+
     /// The PE whose copy of a private interrupt a partition has: each its own, or one for all.
     fn home(&self, pe: PeIndex, partition: &Partition, device: &Interrupt) -> Mpidr {
         match partition.multiplicity {

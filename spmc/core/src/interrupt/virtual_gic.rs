@@ -38,7 +38,7 @@ const PHYSICAL: u32 = 32;
 
 /// The virtual CPU interface of a context.
 #[repr(C)]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VirtualGic {
     /// The context has one.
     pub enabled: bool,

@@ -9,6 +9,7 @@
 mod builder;
 mod id_registers;
 mod oracle;
+mod snapshot;
 mod system;
 
 use core::fmt::{self, Write as _};
@@ -26,6 +27,7 @@ pub use self::{
     builder::{Builder, PartitionBuilder},
     id_registers::CPU_MAX,
     oracle::what_is_wrong,
+    snapshot::Part,
     system::{Owner, System, taint, taint_owner},
 };
 use crate::{
@@ -118,7 +120,7 @@ pub struct Live {
 }
 
 /// A secure interrupt at the interrupt controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FakeInterrupt {
     /// It may come.
     pub enabled: bool,
@@ -178,6 +180,8 @@ pub struct FakeMachine {
     pub interrupts: BTreeMap<u32, FakeInterrupt>,
     /// Values of ID registers; 0 where there is none.
     pub id_registers: BTreeMap<SystemRegister, u64>,
+    /// Ticks that pass whenever somebody asks for the time: 1, where nobody has changed it.
+    pub pace: u64,
     pes: Vec<FakePe>,
     current: usize,
     tickets: u64,
@@ -246,6 +250,7 @@ impl FakeMachine {
                 pes
             ],
             id_registers,
+            pace: 1,
             ..Self::default()
         }
     }
@@ -487,7 +492,7 @@ impl Machine for FakeMachine {
     }
 
     fn now(&mut self) -> u64 {
-        self.counter += 1;
+        self.counter += self.pace;
         self.counter
     }
 

@@ -57,10 +57,10 @@ pub struct System<'s> {
     pub spmc: &'s Spmc,
     /// The machine.
     pub machine: FakeMachine,
-    pes: Vec<Pe<'s>>,
-    owners: Vec<Owner>,
+    pub(super) pes: Vec<Pe<'s>>,
+    pub(super) owners: Vec<Owner>,
     /// Registers of contexts as they left them.
-    left: BTreeMap<(u16, u16), Box<[u64; 31]>>,
+    pub(super) left: BTreeMap<(u16, u16), Box<[u64; 31]>>,
     el3_calls: usize,
     steps: usize,
     checking: bool,
@@ -119,8 +119,14 @@ impl<'s> System<'s> {
         while let Owner::Partition(id, _) = self.owner(pe) {
             self.smc(pe, &[0x8400_0070, u64::from(id) << 16 | 0x8000, 0x8000_0002, 0]);
         }
+        self.went_off(pe);
+    }
+
+    /// The SPMD, which was told that the PE may go off, has turned it off.
+    pub fn went_off(&mut self, pe: usize) {
         assert_eq!(self.regs(pe), [0x8400_0070, 0x8000_ffff, 0x8000_0002, 0, 0, 0, 0, 0]);
         self.owners[pe] = Owner::Off;
+        self.machine.set_current(pe);
         self.machine.turn_off();
     }
 
@@ -170,10 +176,16 @@ impl<'s> System<'s> {
         text
     }
 
+    /// What the context that runs on `pe` is doing.
+    #[must_use]
+    pub fn model(&self, pe: usize) -> Option<Model> {
+        Some(self.pes[pe].running.as_ref()?.model)
+    }
+
     /// Whom the context that runs on `pe` owes a response.
     #[must_use]
     pub fn owes(&self, pe: usize) -> Option<u16> {
-        match self.pes[pe].running.as_ref()?.model {
+        match self.model(pe)? {
             Model::DirectRequest { requester, .. } => Some(requester.as_u16()),
             _ => None,
         }

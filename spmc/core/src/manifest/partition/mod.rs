@@ -149,7 +149,7 @@ bitflags::bitflags! {
     }
 
     /// `power-management-messages`.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct PowerManagement: u8 {
         /// Bit 0: CPU_OFF.
         const CPU_OFF = 1 << 0;

@@ -1,0 +1,282 @@
+//! Visits the states of a machine, breadth first, each once, and looks at the graph of what gets one from one to another.
+//!
+//! *Work* is what a system does in which nothing new happens, partitions do their work, and the normal world runs those that
+//! have some. Whatever has happened, and in whatever order work is done, it comes to an end: the graph of work has no cycle.
+//! And where no work is left the system is at rest ([`World::check_rest`]): each interrupt was delivered, no PE is stuck. So
+//! that this is known of all states, those that are left over when time is up are followed as far as there is work.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    hash::{BuildHasher, RandomState},
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use tantalum_core::machine::fake::Part;
+
+use crate::world::{Setup, Step, World};
+
+/// States that are expanded without `TANTALUM_MODEL_SECONDS`.
+const FEW: usize = 1500;
+/// No more are, so that memory suffices: about 100 bytes each.
+const MANY: usize = 20_000_000;
+/// No state.
+const NONE: u32 = u32::MAX;
+
+/// States, each as the numbers of its parts and of what is known of the outside.
+#[derive(Default)]
+struct States {
+    numbers: HashMap<Part, u32>,
+    parts: Vec<Part>,
+    /// Numbers in a state, and the states one after the other.
+    width: usize,
+    states: Vec<u32>,
+    /// Places of states by the hashes of those, [`NONE`] where there is none.
+    table: Vec<u32>,
+    hasher: RandomState,
+}
+
+impl States {
+    fn len(&self) -> usize {
+        self.states.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    fn get(&self, place: u32) -> &[u32] {
+        let from = index(place) * self.width;
+        &self.states[from..from + self.width]
+    }
+
+    /// The place of a state, and whether it is new.
+    fn insert(&mut self, (parts, outside): (Vec<Part>, u32)) -> (u32, bool) {
+        let mut state = Vec::with_capacity(parts.len() + 1);
+        for part in parts {
+            let next = u32::try_from(self.parts.len()).expect("few");
+            let number = *self.numbers.entry(part).or_insert_with_key(|part| {
+                self.parts.push(part.clone());
+                next
+            });
+            state.push(number);
+        }
+        state.push(outside);
+        self.width = state.len();
+        if self.len() * 2 >= self.table.len() {
+            self.grow();
+        }
+        let slot = self.slot(&state);
+        if self.table[slot] != NONE {
+            return (self.table[slot], false);
+        }
+        let place = u32::try_from(self.len()).expect("few");
+        self.table[slot] = place;
+        self.states.extend(state);
+        (place, true)
+    }
+
+    /// Where a state is in the table, or would be.
+    fn slot(&self, state: &[u32]) -> usize {
+        let mask = self.table.len() - 1;
+        let hash = self.hasher.hash_one(state).to_le_bytes();
+        let mut slot = usize::from_le_bytes(hash) & mask;
+        while self.table[slot] != NONE && self.get(self.table[slot]) != state {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn grow(&mut self) {
+        self.table = vec![NONE; (self.table.len() * 2).max(1024)];
+        for place in 0..u32::try_from(self.len()).expect("few") {
+            let slot = self.slot(self.get(place));
+            self.table[slot] = place;
+        }
+    }
+}
+
+fn index(place: u32) -> usize {
+    usize::try_from(place).expect("as many bits")
+}
+
+/// What is known after a search.
+struct Search<'s> {
+    world: World<'s>,
+    states: States,
+    /// How each state was first reached.
+    from: Vec<(u32, Step)>,
+    /// Work: from, to.
+    work: Vec<(u32, u32)>,
+    transitions: usize,
+}
+
+impl Search<'_> {
+    fn put_back(&mut self, place: u32) {
+        let (outside, parts) = self.states.get(place).split_last().expect("not empty");
+        let all = &self.states.parts;
+        self.world
+            .put_back(parts.iter().map(|part| &all[index(*part)]), *outside);
+    }
+
+    /// Takes the steps from a state, all of them or work only.
+    fn expand(&mut self, place: u32, only_work: bool) {
+        self.put_back(place);
+        let mut is_fresh = true;
+        for (step, is_work) in self.world.steps() {
+            if only_work && !is_work {
+                continue;
+            }
+            if !is_fresh {
+                self.put_back(place);
+            }
+            self.world.take(step);
+            self.transitions += 1;
+            if let Err(what) = self.world.check() {
+                panic!("{what}\n{}{step:?}", self.path(place));
+            }
+            let (to, is_new) = self.states.insert(self.world.state());
+            if is_new {
+                self.from.push((place, step));
+            }
+            if is_work && to != place {
+                self.work.push((place, to));
+            }
+            is_fresh = to == place;
+        }
+    }
+
+    /// The steps to a state.
+    fn path(&self, mut place: u32) -> String {
+        let mut steps = Vec::new();
+        while place != 0 {
+            let (from, step) = self.from[index(place)];
+            steps.push(step);
+            place = from;
+        }
+        steps.iter().rev().fold(String::new(), |mut text, step| {
+            let _ = writeln!(text, "{step:?}");
+            text
+        })
+    }
+
+    /// Work comes to an end, and then the system is at rest.
+    fn check_work(&mut self) {
+        let count = self.states.len();
+        // What leads to each state, by the place of the first; and how much work is left at each.
+        let mut first = vec![0; count + 1];
+        let mut left = vec![0_u32; count];
+        for (from, to) in &self.work {
+            first[index(*to) + 1] += 1;
+            left[index(*from)] += 1;
+        }
+        for place in 0..count {
+            first[place + 1] += first[place];
+        }
+        let mut next = first.clone();
+        let mut leads = vec![NONE; self.work.len()];
+        for (from, to) in &self.work {
+            leads[next[index(*to)]] = *from;
+            next[index(*to)] += 1;
+        }
+        let places = 0..u32::try_from(count).expect("few");
+        let mut done: Vec<u32> = places.clone().filter(|place| left[index(*place)] == 0).collect();
+        for place in &done {
+            self.put_back(*place);
+            if let Err(what) = self.world.check_rest() {
+                let state = self.world.system.fingerprint();
+                panic!("{what}\n{}{state}", self.path(*place));
+            }
+        }
+        let mut ends = 0;
+        while let Some(place) = done.pop() {
+            ends += 1;
+            for from in &leads[first[index(place)]..first[index(place) + 1]] {
+                let left = &mut left[index(*from)];
+                *left -= 1;
+                if *left == 0 {
+                    done.push(*from);
+                }
+            }
+        }
+        if ends != count {
+            let place = places.into_iter().find(|place| left[index(*place)] != 0).expect("one");
+            panic!(
+                "work does not come to an end\n{}{}",
+                self.path(place),
+                self.cycle(place, &left)
+            );
+        }
+    }
+
+    /// Steps of work from a state that lead nowhere, for people.
+    fn cycle(&mut self, mut place: u32, left: &[u32]) -> String {
+        let mut text = String::from("and then\n");
+        for _ in 0..30 {
+            self.put_back(place);
+            for (step, _) in self.world.steps().into_iter().filter(|(_, is_work)| *is_work) {
+                self.put_back(place);
+                self.world.take(step);
+                let (to, _) = self.states.insert(self.world.state());
+                if to != place && left.get(index(to)).is_none_or(|left| *left != 0) {
+                    let _ = writeln!(text, "{step:?}");
+                    place = to;
+                    break;
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Visits all states, or as many as there is time for.
+pub fn explore(setup: &Setup) {
+    let begin = Instant::now();
+    let seconds = std::env::var("TANTALUM_MODEL_SECONDS").ok();
+    let limit = seconds.map(|seconds| Duration::from_secs(seconds.parse().expect("a number of seconds")));
+    let is_over = |expanded: usize| match limit {
+        Some(limit) => begin.elapsed() > limit || expanded >= MANY,
+        None => expanded >= FEW,
+    };
+    let (spmc, machine) = setup.build();
+    let mut world = World::new(setup, &spmc, machine);
+    world.check().expect("at the start");
+    let mut states = States::default();
+    states.insert(world.state());
+    let mut search = Search {
+        world,
+        states,
+        from: vec![(0, Step::Tick)],
+        work: Vec::new(),
+        transitions: 0,
+    };
+    let (mut next, mut expanded, mut depth, mut end_of_depth) = (0, 0, 0, 1);
+    while next < search.states.len() && !is_over(next) {
+        search.expand(u32::try_from(next).expect("few"), false);
+        next += 1;
+        expanded = next;
+        if next == end_of_depth && next < search.states.len() {
+            depth += 1;
+            end_of_depth = search.states.len();
+        }
+    }
+    let visited = search.states.len();
+    while next < search.states.len() {
+        search.expand(u32::try_from(next).expect("few"), true);
+        next += 1;
+    }
+    search.check_work();
+    let elapsed = begin.elapsed().as_secs_f64();
+    let what = if expanded == visited {
+        "all states"
+    } else {
+        "not all states"
+    };
+    // Not by println!, which shows only when a test fails.
+    let _ = writeln!(
+        std::io::stdout(),
+        "model {}: {what}: {visited} ({expanded} of them with all that can happen next), {} steps, up to {depth} from the \
+         start, {:.1} s, {:.0} states a second",
+        setup.name,
+        search.transitions,
+        elapsed,
+        f64::from(u32::try_from(visited).expect("few")) / elapsed,
+    );
+}

@@ -1,0 +1,743 @@
+//! What is explored: an SPMC, its PEs, devices and whoever calls, with all that can happen to them.
+
+use tantalum_core::{
+    id::{PeIndex, VcpuIndex},
+    interrupt::{Line, SOFTWARE_LINES},
+    machine::fake::{Builder, FakeInterrupt, FakeMachine, Owner, Part, PartitionBuilder, System},
+    manifest::partition::Trigger,
+    partition::{Multiplicity, Partition},
+    spmc::{Exit, Spmc},
+    vcpu::{Model, Slot, State},
+};
+
+const SUCCESS: u64 = 0x8400_0061;
+const INTERRUPT: u64 = 0x8400_0062;
+const MSG_WAIT: u64 = 0x8400_006b;
+const YIELD: u64 = 0x8400_006c;
+const RUN: u64 = 0x8400_006d;
+const REQUEST: u64 = 0x8400_006f;
+const RESPONSE: u64 = 0x8400_0070;
+const NORMAL_WORLD_RESUME: u64 = 0x8400_007c;
+const NOTIFICATION_INFO_GET: u64 = 0x8400_0083;
+const ABORT: u64 = 0x8400_0090;
+const SPMD_TO_SPMC: u64 = 0xffff_8000;
+const SPMC_TO_SPMD: u64 = 0x8000_ffff;
+const PSCI_REQUEST: u64 = 0x8000_0000;
+const POWER_RESPONSE: u64 = 0x8000_0002;
+const CPU_OFF: u64 = 0x8400_0002;
+const ENABLE: u64 = 0xff03;
+const GET: u64 = 0xff04;
+const DEACTIVATE: u64 = 0xff08;
+const RECONFIGURE: u64 = 0xff09;
+const SEND_IPI: u64 = 0xff0a;
+
+/// The time between two ticks: the shortest time that a context waits for its timer.
+const TICK: u64 = 1250;
+
+bitflags::bitflags! {
+    /// What happens in a machine, besides that contexts are run, wait and take their interrupts.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Happens: u16 {
+        /// The normal world sends requests.
+        const REQUESTS = 1 << 0;
+        /// Partitions send requests to each other.
+        const CHAINS = 1 << 1;
+        /// The normal world runs any context, not only those that want it; partitions too.
+        const RUNS = 1 << 2;
+        const YIELDS = 1 << 3;
+        /// The normal world has interrupts.
+        const NORMAL_WORLD = 1 << 4;
+        /// Owners send the interrupts of their devices to another PE.
+        const ROUTES = 1 << 5;
+        /// Partitions end themselves.
+        const ABORTS = 1 << 6;
+        /// PEs go off and come up.
+        const POWER = 1 << 7;
+        /// Partitions arm and disarm timers, and time passes.
+        const TIMERS = 1 << 8;
+        /// Contexts interrupt other contexts of their partition.
+        const IPIS = 1 << 9;
+        /// Partitions handle interrupts badly: take one and say nothing, or say something that is not so.
+        const CARELESS = 1 << 10;
+    }
+}
+
+/// An interrupt of a device, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    pub id: u32,
+    pub owner: usize,
+    pub trigger: Trigger,
+    /// The PE that it comes to at first.
+    pub pe: usize,
+}
+
+/// A machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub name: &'static str,
+    pub pes: usize,
+    pub partitions: &'static [fn(PartitionBuilder) -> PartitionBuilder],
+    pub devices: &'static [Device],
+    pub happens: Happens,
+}
+
+impl Setup {
+    pub fn build(&self) -> (Spmc, FakeMachine) {
+        let mut builder = Builder::new(self.pes);
+        for (index, change) in self.partitions.iter().enumerate() {
+            let devices = self.devices.iter().filter(|device| device.owner == index);
+            builder = builder.partition_with(&format!("p{index}"), |partition| {
+                change(devices.fold(partition, |partition, device| {
+                    partition.device_interrupt(device.id, device.trigger)
+                }))
+            });
+        }
+        builder.build()
+    }
+}
+
+/// Something that happens. PEs, partitions and devices go by their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// An edge comes; a level changes.
+    Device(u8),
+    /// The owner, on this PE, has an interrupt come to another PE.
+    Route(u8, u8, u8),
+    /// On a PE: whoever has it asks a partition, gives it cycles, responds, waits, yields, ends its partition.
+    Request(u8, u8),
+    Run(u8, u8),
+    Respond(u8),
+    Wait(u8),
+    Yield(u8),
+    Abort(u8),
+    /// A context takes an interrupt, and quiets what has raised it, or not; says that it has handled one.
+    Handle(u8),
+    Get(u8),
+    Deactivate(u8, u8),
+    /// A context that starts enables its interrupts.
+    Enable(u8),
+    /// A context has its timer fire after a tick, or not at all. A tick passes.
+    Arm(u8),
+    Disarm(u8),
+    Tick,
+    /// A context interrupts another one of its partition.
+    Ipi(u8, u8),
+    /// The PE takes an interrupt: a secure one (or a spurious one), one of the normal world.
+    Secure(u8),
+    Other(u8),
+    /// The normal world asks which contexts it is to run.
+    Ask(u8),
+    PowerOff(u8),
+    PowerOn(u8),
+}
+
+/// What is known of the outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Outside {
+    /// By device: the edge was raised and not taken.
+    raised: u8,
+    /// By PE: a secure interrupt has interrupted the normal world.
+    interrupted: u8,
+    /// By context: the normal world was told to run it.
+    told: u8,
+}
+
+const fn bit(index: usize) -> u8 {
+    1 << index
+}
+
+const fn set(bits: &mut u8, index: usize, on: bool) {
+    *bits = *bits & !bit(index) | if on { bit(index) } else { 0 };
+}
+
+fn byte(index: usize) -> u8 {
+    u8::try_from(index).expect("few")
+}
+
+/// A system, and what it should do.
+pub struct World<'s> {
+    setup: &'s Setup,
+    pub system: System<'s>,
+    outside: Outside,
+    /// The PE that has taken the last step.
+    acted: Option<usize>,
+}
+
+impl<'s> World<'s> {
+    /// All PEs are on, and all contexts wait with their interrupts enabled.
+    pub fn new(setup: &'s Setup, spmc: &'s Spmc, machine: FakeMachine) -> Self {
+        let mut world = Self {
+            setup,
+            system: System::new(spmc, machine),
+            outside: Outside::default(),
+            acted: None,
+        };
+        world.system.machine.pace = 0;
+        for pe in 0..setup.pes {
+            world.system.online(pe);
+            while world.system.owner(pe) != Owner::NormalWorld {
+                world.take(Step::Enable(byte(pe)));
+                world.take(Step::Wait(byte(pe)));
+            }
+        }
+        for device in setup.devices {
+            world.irq(device.id).pe = device.pe;
+        }
+        world
+    }
+
+    /// The state, as numbers of its parts and of what is known of the outside.
+    pub fn state(&self) -> (Vec<Part>, u32) {
+        let Outside {
+            raised,
+            interrupted,
+            told,
+        } = self.outside;
+        (self.system.parts(), u32::from_le_bytes([raised, interrupted, told, 0]))
+    }
+
+    pub fn put_back<'p>(&mut self, parts: impl IntoIterator<Item = &'p Part>, outside: u32) {
+        self.system.put_back(parts);
+        let [raised, interrupted, told, _] = outside.to_le_bytes();
+        self.outside = Outside {
+            raised,
+            interrupted,
+            told,
+        };
+    }
+
+    fn irq(&mut self, id: u32) -> &mut FakeInterrupt {
+        self.system.machine.interrupts.entry(id).or_default()
+    }
+
+    fn partition(&self, index: usize) -> &'s Partition {
+        &self.system.spmc.partitions()[index]
+    }
+
+    fn happens(&self, what: Happens) -> bool {
+        self.setup.happens.contains(what)
+    }
+
+    /// Place and context of whoever runs on a PE.
+    fn running(&self, pe: usize) -> Option<(usize, usize)> {
+        match self.system.owner(pe) {
+            Owner::Partition(id, vcpu) => Some((place(id), usize::from(vcpu))),
+            Owner::NormalWorld | Owner::Off => None,
+        }
+    }
+
+    fn running_slot(&self, pe: usize) -> Option<&'s Slot> {
+        let (me, vcpu) = self.running(pe)?;
+        self.partition(me).slots.get(vcpu)
+    }
+
+    fn vcpu_on(&self, pe: usize, partition: usize) -> VcpuIndex {
+        let pe = PeIndex::new(u16::try_from(pe).expect("few"));
+        self.partition(partition).vcpu_on(pe)
+    }
+
+    fn slot_on(&self, pe: usize, partition: usize) -> &'s Slot {
+        &self.partition(partition).slots[self.vcpu_on(pe, partition).index()]
+    }
+
+    /// The bit of a context in [`Outside::told`].
+    fn number(&self, partition: usize, vcpu: usize) -> usize {
+        partition * self.setup.pes + vcpu
+    }
+
+    fn is_starting(&self, pe: usize) -> bool {
+        self.system.policy(pe).is_starting()
+    }
+
+    /// Which line of its owner a device has.
+    fn line(&self, device: usize) -> Line {
+        let Device { owner, .. } = self.setup.devices[device];
+        let before = &self.setup.devices[..device];
+        let place = before.iter().filter(|other| other.owner == owner).count();
+        Line::new(SOFTWARE_LINES + place).expect("few")
+    }
+
+    /// The lines of all devices of a partition.
+    fn devices(&self, partition: usize) -> impl Iterator<Item = (usize, Device)> {
+        let devices = self.setup.devices.iter().copied().enumerate();
+        devices.filter(move |(_, device)| device.owner == partition)
+    }
+
+    /// Whether something of a device is pending in a context.
+    fn has_pending(&self, partition: usize, slot: &Slot) -> bool {
+        let mut devices = self.devices(partition);
+        devices.any(|(device, _)| slot.interrupts.is_pending(self.line(device)))
+    }
+
+    fn timer_is_armed(slot: &Slot) -> bool {
+        slot.interrupts.is_active(Line::TIMER)
+    }
+
+    /// Whether time has to pass until a timer fires.
+    fn time_is_awaited(&self) -> bool {
+        let slots = self
+            .system
+            .spmc
+            .partitions()
+            .iter()
+            .filter(|partition| !partition.is_stopped())
+            .flat_map(|partition| &partition.slots);
+        slots.into_iter().any(|slot| {
+            Self::timer_is_armed(slot)
+                && !slot.interrupts.is_pending(Line::TIMER)
+                && !matches!(&*slot.lock(), State::Off(_))
+        })
+    }
+
+    /// Whether the normal world of a PE has a reason to run the context of a partition that is its: it was told to, or the
+    /// context was interrupted, or it waits without having taken what it was run for.
+    fn wants_to_run(&self, pe: usize, partition: usize) -> bool {
+        let slot = self.slot_on(pe, partition);
+        let told = self.outside.told & bit(self.number(partition, self.vcpu_on(pe, partition).index())) != 0;
+        match &*slot.lock() {
+            State::Suspended { .. } => true,
+            State::Waiting(_) => told || slot.interrupts.deliverable() & !slot.interrupts.wanting() != 0,
+            State::Off(_) | State::OnPe(_) | State::Stopped(_) => told,
+        }
+    }
+
+    /// Whether a context works for the one that runs on a PE, and wants to be run by it.
+    fn works_for(&self, slot: &Slot, me: usize, vcpu: usize) -> bool {
+        matches!(&*slot.lock(), State::Suspended { resumer, .. }
+            if resumer.endpoint == self.partition(me).endpoint() && resumer.vcpu.index() == vcpu)
+    }
+
+    /// What can happen next, and whether it is what a system does in which nothing new happens, where partitions do their
+    /// work, and the normal world runs those that have some.
+    pub fn steps(&mut self) -> Vec<(Step, bool)> {
+        let mut steps = Vec::with_capacity(32);
+        for (place, device) in self.setup.devices.iter().enumerate() {
+            if device.trigger == Trigger::Level || self.outside.raised & bit(place) == 0 {
+                steps.push((Step::Device(byte(place)), false));
+            }
+        }
+        if self.happens(Happens::TIMERS) && self.time_is_awaited() {
+            steps.push((Step::Tick, true));
+        }
+        for pe in 0..self.setup.pes {
+            match self.running(pe) {
+                Some((me, vcpu)) => self.steps_of_partition(pe, me, vcpu, &mut steps),
+                None if self.system.owner(pe) == Owner::NormalWorld => self.steps_of_normal_world(pe, &mut steps),
+                None => steps.push((Step::PowerOn(byte(pe)), false)),
+            }
+        }
+        steps
+    }
+
+    fn steps_of_normal_world(&self, pe: usize, steps: &mut Vec<(Step, bool)>) {
+        let here = byte(pe);
+        steps.push((Step::Secure(here), self.system.machine.pending(pe).is_some()));
+        for partition in 0..self.setup.partitions.len() {
+            if self.happens(Happens::REQUESTS) {
+                steps.push((Step::Request(here, byte(partition)), false));
+            }
+            let wanted = self.wants_to_run(pe, partition);
+            if wanted || self.happens(Happens::RUNS) {
+                steps.push((Step::Run(here, byte(partition)), wanted));
+            }
+        }
+        if self.system.machine.schedule_receiver_raised != 0 {
+            steps.push((Step::Ask(here), true));
+        }
+        if self.happens(Happens::POWER) {
+            steps.push((Step::PowerOff(here), false));
+        }
+    }
+
+    fn steps_of_partition(&mut self, pe: usize, me: usize, vcpu: usize, steps: &mut Vec<(Step, bool)>) {
+        let (here, slot) = (byte(pe), &self.partition(me).slots[vcpu]);
+        let starting = self.is_starting(pe);
+        let disabled = starting && !self.enabled_by(me).iter().all(|line| slot.interrupts.is_enabled(*line));
+        let ctx = self.system.ctx(pe);
+        let (told, masked) = (ctx.virtual_irq || ctx.virtual_fiq, ctx.mask_ns_interrupts);
+        steps.push((Step::Secure(here), self.system.machine.pending(pe).is_some()));
+        if disabled {
+            steps.push((Step::Enable(here), true));
+        } else {
+            steps.push((Step::Handle(here), told));
+        }
+        let mut busy = told || disabled;
+        for other in (0..self.setup.partitions.len()).filter(|other| *other != me) {
+            let works_for_me = self.works_for(self.slot_on(pe, other), me, vcpu);
+            if works_for_me || self.happens(Happens::RUNS) {
+                steps.push((Step::Run(here, byte(other)), works_for_me && !busy));
+            }
+            busy |= works_for_me;
+            if self.happens(Happens::CHAINS) {
+                steps.push((Step::Request(here, byte(other)), false));
+            }
+        }
+        let owes = self.owes(pe);
+        if owes {
+            steps.push((Step::Respond(here), !busy));
+        }
+        // Refused where a response is owed.
+        steps.push((Step::Wait(here), !busy && !owes));
+        if self.happens(Happens::YIELDS) {
+            steps.push((Step::Yield(here), false));
+        }
+        if self.happens(Happens::NORMAL_WORLD) && !masked {
+            steps.push((Step::Other(here), false));
+        }
+        if self.happens(Happens::ABORTS) {
+            steps.push((Step::Abort(here), false));
+        }
+        if self.happens(Happens::CARELESS) {
+            steps.push((Step::Get(here), false));
+            let devices = self
+                .devices(me)
+                .map(|(device, _)| (Step::Deactivate(here, byte(device)), false));
+            steps.extend(devices);
+        }
+        if self.happens(Happens::ROUTES) {
+            let targets = (0..self.setup.pes).filter(|to| *to != pe).map(byte);
+            let devices = self.devices(me).flat_map(|(device, _)| {
+                let targets = targets.clone();
+                targets.map(move |to| (Step::Route(here, byte(device), to), false))
+            });
+            steps.extend(devices);
+        }
+        if self.happens(Happens::TIMERS) {
+            steps.push((Step::Arm(here), false));
+            steps.push((Step::Disarm(here), false));
+        }
+        if self.happens(Happens::IPIS) {
+            let others = (0..self.partition(me).slots.len()).filter(|other| *other != vcpu);
+            steps.extend(others.map(|other| (Step::Ipi(here, byte(other)), false)));
+        }
+    }
+
+    /// The lines that a context enables when it starts.
+    fn enabled_by(&self, partition: usize) -> Vec<Line> {
+        let mut lines: Vec<_> = self.devices(partition).map(|(device, _)| self.line(device)).collect();
+        if self.happens(Happens::TIMERS) {
+            lines.push(Line::TIMER);
+        }
+        if self.happens(Happens::IPIS) {
+            lines.push(Line::IPI);
+        }
+        lines
+    }
+
+    fn owes(&self, pe: usize) -> bool {
+        self.system.owes(pe).is_some() || self.is_told_of_power(pe)
+    }
+
+    fn is_told_of_power(&self, pe: usize) -> bool {
+        self.system
+            .model(pe)
+            .is_some_and(|model| matches!(model, Model::Framework(_)))
+    }
+
+    fn call(&mut self, pe: usize, registers: &[u64]) {
+        self.acted = Some(pe);
+        if self.system.owner(pe) == Owner::NormalWorld {
+            set(&mut self.outside.interrupted, pe, registers[0] == INTERRUPT);
+            self.system.nwd(pe, registers);
+        } else {
+            self.system.smc(pe, registers);
+        }
+    }
+
+    fn hvc(&mut self, pe: usize, registers: &[u64]) {
+        self.acted = Some(pe);
+        self.system.hvc(pe, registers);
+    }
+
+    fn exit(&mut self, pe: usize, exit: Exit) {
+        self.acted = Some(pe);
+        self.system.exit(pe, exit);
+    }
+
+    /// The id by which whoever has the PE calls.
+    fn me(&self, pe: usize) -> u64 {
+        self.running(pe).map_or(0, |(me, _)| id(me))
+    }
+
+    pub fn take(&mut self, step: Step) {
+        self.acted = None;
+        let at = |pe: u8| usize::from(pe);
+        match step {
+            Step::Device(place) => self.raise(at(place)),
+            Step::Route(pe, device, to) => {
+                let interrupt = u64::from(self.setup.devices[at(device)].id);
+                self.hvc(at(pe), &[RECONFIGURE, interrupt, 0, u64::from(to)]);
+            }
+            Step::Request(pe, to) => {
+                let from = self.me(at(pe));
+                self.call(at(pe), &[REQUEST, from << 16 | id(at(to))]);
+            }
+            Step::Run(pe, partition) => {
+                let vcpu = self.vcpu_on(at(pe), at(partition));
+                if self.system.owner(at(pe)) == Owner::NormalWorld {
+                    let number = self.number(at(partition), vcpu.index());
+                    set(&mut self.outside.told, number, false);
+                }
+                self.call(at(pe), &[RUN, id(at(partition)) << 16 | u64::from(vcpu.as_u16())]);
+            }
+            Step::Respond(pe) => self.respond(at(pe)),
+            Step::Wait(pe) => self.call(at(pe), &[MSG_WAIT]),
+            Step::Yield(pe) => self.call(at(pe), &[YIELD]),
+            Step::Abort(pe) => {
+                let me = self.running(at(pe)).expect("it runs").0;
+                for (device, _) in self.devices(me).collect::<Vec<_>>() {
+                    set(&mut self.outside.raised, device, false);
+                }
+                self.call(at(pe), &[ABORT]);
+            }
+            Step::Handle(pe) => self.handle(at(pe)),
+            Step::Get(pe) => {
+                self.get(at(pe));
+            }
+            Step::Deactivate(pe, device) => {
+                let interrupt = u64::from(self.setup.devices[at(device)].id);
+                self.hvc(at(pe), &[DEACTIVATE, interrupt, interrupt]);
+            }
+            Step::Enable(pe) => {
+                let me = self.running(at(pe)).expect("it runs").0;
+                for line in self.enabled_by(me) {
+                    let interrupt = u64::from(self.partition(me).interrupt_id(line));
+                    self.hvc(at(pe), &[ENABLE, interrupt, 1, 0]);
+                }
+            }
+            Step::Arm(pe) => self.set_timer(at(pe), Some(TICK)),
+            Step::Disarm(pe) => self.set_timer(at(pe), None),
+            Step::Tick => self.system.machine.advance(TICK),
+            Step::Ipi(pe, to) => self.hvc(at(pe), &[SEND_IPI, u64::from(to)]),
+            Step::Secure(pe) if self.system.owner(at(pe)) == Owner::NormalWorld => self.call(at(pe), &[INTERRUPT]),
+            Step::Secure(pe) => self.exit(at(pe), Exit::Irq),
+            Step::Other(pe) => self.exit(at(pe), Exit::Fiq),
+            Step::Ask(pe) => self.ask(at(pe)),
+            Step::PowerOff(pe) => {
+                self.call(at(pe), &[REQUEST, SPMD_TO_SPMC, PSCI_REQUEST, CPU_OFF]);
+                self.may_go_off(at(pe));
+            }
+            Step::PowerOn(pe) => {
+                self.system.online(at(pe));
+            }
+        }
+    }
+
+    fn raise(&mut self, device: usize) {
+        let Device { id, owner, trigger, .. } = self.setup.devices[device];
+        if trigger == Trigger::Level {
+            self.irq(id).high ^= true;
+        } else {
+            let stopped = self.partition(owner).is_stopped();
+            set(&mut self.outside.raised, device, !stopped);
+            self.system.machine.raise(id);
+        }
+    }
+
+    fn respond(&mut self, pe: usize) {
+        let me = self.me(pe);
+        if self.is_told_of_power(pe) {
+            self.call(pe, &[RESPONSE, me << 16 | 0x8000, POWER_RESPONSE, 0]);
+            self.may_go_off(pe);
+        } else {
+            let requester = self.system.owes(pe).expect("it owes a response");
+            self.call(pe, &[RESPONSE, me << 16 | u64::from(requester)]);
+        }
+    }
+
+    /// The SPMD turns the PE off when it is told that all is done.
+    fn may_go_off(&mut self, pe: usize) {
+        let [x0, x1, ..] = self.system.regs(pe);
+        if self.system.owner(pe) == Owner::NormalWorld && (x0, x1) == (RESPONSE, SPMC_TO_SPMD) {
+            self.system.went_off(pe);
+        }
+    }
+
+    /// Takes an interrupt and returns its number. Another context may be on top of this one afterwards.
+    fn get(&mut self, pe: usize) -> Option<Line> {
+        let slot = self.running_slot(pe)?;
+        let before = slot.interrupts.deliverable();
+        self.hvc(pe, &[GET]);
+        let (me, _) = place_of(slot, self.system.spmc)?;
+        let line = Line::lowest(before & !slot.interrupts.deliverable())?;
+        for (device, _) in self.devices(me).collect::<Vec<_>>() {
+            if self.line(device) == line {
+                set(&mut self.outside.raised, device, false);
+            }
+        }
+        Some(line)
+    }
+
+    fn handle(&mut self, pe: usize) {
+        let Some((me, _)) = self.running(pe) else { return };
+        match self.get(pe) {
+            Some(Line::TIMER) if self.running(pe).is_some_and(|(now, _)| now == me) => self.set_timer(pe, None),
+            Some(line) => {
+                let level = |(_, device): &(usize, Device)| device.trigger == Trigger::Level;
+                for (device, Device { id, .. }) in self.devices(me).filter(level).collect::<Vec<_>>() {
+                    if self.line(device) == line {
+                        self.irq(id).high = false;
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Writes the registers of the timer as a context would, from x5.
+    fn set_timer(&mut self, pe: usize, after: Option<u64>) {
+        const VALUE: u64 = 0;
+        const CONTROL: u64 = 1;
+        for (register, value) in [(VALUE, after.unwrap_or(0)), (CONTROL, u64::from(after.is_some()))] {
+            if self.running(pe).is_some() {
+                self.system.ctx(pe).x[5] = value;
+                let iss = 3 << 20 | register << 17 | 3 << 14 | 14 << 10 | 5 << 5 | 2 << 1;
+                let esr = 0x18 << 26 | 1 << 25 | iss;
+                self.exit(pe, Exit::Synchronous { esr, far: 0, hpfar: 0 });
+            }
+        }
+    }
+
+    /// The normal world's handler of the schedule receiver interrupt.
+    fn ask(&mut self, pe: usize) {
+        self.system.machine.schedule_receiver_raised = 0;
+        self.call(pe, &[NOTIFICATION_INFO_GET]);
+        let [x0, _, x2, lists @ ..] = self.system.regs(pe);
+        if x0 != SUCCESS {
+            // Another PE has asked before.
+            return;
+        }
+        // Lists of an id and a context each, four numbers in a pair of registers.
+        let halves = lists.iter().flat_map(|x| [x & 0xffff, x >> 16 & 0xffff]);
+        let numbers: Vec<_> = halves.map(|half| usize::try_from(half).expect("16 bits")).collect();
+        let mut at = 0;
+        for list in 0..usize::try_from(x2 >> 7 & 0x1f).expect("few") {
+            let vcpus = usize::try_from(x2 >> (12 + 2 * list) & 3).expect("few");
+            let partition = (numbers[at] & 0x7fff) - 1;
+            for vcpu in &numbers[at + 1..=at + vcpus] {
+                let number = self.number(partition, *vcpu);
+                set(&mut self.outside.told, number, true);
+            }
+            at += 1 + vcpus;
+        }
+    }
+
+    /// What must hold after each step, besides the policy's invariants.
+    pub fn check(&mut self) -> Result<(), String> {
+        for device in 0..self.setup.devices.len() {
+            self.check_device(device)?;
+        }
+        for pe in 0..self.setup.pes {
+            self.check_pe(pe)?;
+        }
+        Ok(())
+    }
+
+    fn check_device(&self, device: usize) -> Result<(), String> {
+        let Device { id, owner, trigger, .. } = self.setup.devices[device];
+        let partition = self.partition(owner);
+        if partition.is_stopped() {
+            return Ok(());
+        }
+        let irq = self.system.machine.interrupts[&id];
+        let line = self.line(device);
+        let pending = partition.slots.iter().any(|slot| slot.interrupts.is_pending(line));
+        let taken = partition.slots.iter().any(|slot| slot.interrupts.is_active(line));
+        let raised = self.outside.raised & bit(device) != 0;
+        if trigger == Trigger::Edge && raised && !irq.latched && !pending {
+            return Err(format!("the edge is lost: {irq:?}"));
+        }
+        if irq.active && !pending && !taken {
+            return Err(format!("interrupt {id} is active for ever: {irq:?}"));
+        }
+        if !irq.enabled {
+            return Err(format!("interrupt {id} does not come any more: {irq:?}"));
+        }
+        let on = |pe: usize| self.system.owner(pe) != Owner::Off;
+        if !on(irq.pe) && (0..self.setup.pes).any(on) {
+            return Err(format!("interrupt {id} comes to a PE that is off: {irq:?}"));
+        }
+        Ok(())
+    }
+
+    fn check_pe(&mut self, pe: usize) -> Result<(), String> {
+        match self.system.owner(pe) {
+            Owner::Off => {}
+            Owner::NormalWorld if self.acted != Some(pe) => {}
+            Owner::NormalWorld => {
+                let resumes = self.system.regs(pe)[0] == NORMAL_WORLD_RESUME;
+                if resumes != (self.outside.interrupted & bit(pe) != 0) {
+                    let registers = self.system.regs(pe);
+                    return Err(format!("PE {pe} resumes the normal world, or not: {registers:x?}"));
+                }
+                set(&mut self.outside.interrupted, pe, false);
+            }
+            Owner::Partition(..) => {
+                let slot = self.running_slot(pe).expect("it runs");
+                let deliverable = slot.interrupts.deliverable() != 0;
+                let kicked = self.system.machine.pending(pe).is_some();
+                let ctx = self.system.ctx(pe);
+                if (ctx.virtual_irq || ctx.virtual_fiq) != deliverable && !kicked {
+                    return Err(format!("who runs on PE {pe} is not told of its interrupts, or of none"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold when nothing is left to do.
+    pub fn check_rest(&self) -> Result<(), String> {
+        let partitions = self.system.spmc.partitions();
+        let owners: Vec<_> = (0..self.setup.pes).map(|pe| self.system.owner(pe)).collect();
+        if let Some(pe) = owners.iter().position(|owner| matches!(owner, Owner::Partition(..))) {
+            return Err(format!("PE {pe} does not come back to the normal world"));
+        }
+        if owners.iter().all(|owner| *owner == Owner::Off) {
+            return Ok(());
+        }
+        for (index, partition) in partitions.iter().enumerate().filter(|(_, p)| !p.is_stopped()) {
+            for (vcpu, slot) in partition.slots.iter().enumerate() {
+                let pinned = partition.multiplicity == Multiplicity::Pinned;
+                let rests = match &*slot.lock() {
+                    State::Waiting(_) => slot.interrupts.deliverable() == 0,
+                    State::Off(_) => pinned && !self.has_pending(index, slot),
+                    State::OnPe(_) | State::Suspended { .. } | State::Stopped(_) => false,
+                };
+                if !rests {
+                    return Err(format!("context {vcpu} of partition {index} is not at rest"));
+                }
+            }
+        }
+        for (place, Device { id, owner, .. }) in self.setup.devices.iter().enumerate() {
+            let irq = self.system.machine.interrupts[id];
+            let raised = self.outside.raised & bit(place) != 0;
+            if (raised || irq.high || irq.active) && !self.partition(*owner).is_stopped() {
+                return Err(format!("interrupt {id} was not handled: {irq:?}"));
+            }
+        }
+        if let Some(pe) = (0..self.setup.pes)
+            .find(|pe| owners[*pe] == Owner::NormalWorld && self.system.machine.pending(*pe).is_some())
+        {
+            return Err(format!("an interrupt is pending on PE {pe}"));
+        }
+        Ok(())
+    }
+}
+
+/// Place of a partition by its id, and the other way round.
+fn place(id: u16) -> usize {
+    usize::from(id & 0x7fff) - 1
+}
+
+fn id(place: usize) -> u64 {
+    0x8001 + u64::try_from(place).expect("few")
+}
+
+/// Whose a slot is.
+fn place_of(slot: &Slot, spmc: &Spmc) -> Option<(usize, usize)> {
+    spmc.partitions().iter().enumerate().find_map(|(index, partition)| {
+        let vcpu = partition.slots.iter().position(|other| std::ptr::eq(other, slot))?;
+        Some((index, vcpu))
+    })
+}
