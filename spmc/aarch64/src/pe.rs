@@ -6,7 +6,6 @@ use core::{arch::asm, mem::offset_of};
 
 use tantalum_core::{
     context::{Context, El1Registers, Stage2Roots},
-    interrupt::virtual_gic::VirtualGic,
     spmc::Exit,
 };
 use tantalum_stage2::IpaSize;
@@ -50,7 +49,7 @@ struct NormalWorld {
 /// A processing element. It implements [`tantalum_core::machine::Machine`] ([`crate::machine`]).
 ///
 /// Invariants: only its own PE uses it, through the reference that its run loop has. `TPIDR_EL2` holds its address.
-/// `vttbr`, `vsttbr` and `hcr` are what the registers of these names hold.
+/// `vttbr` and `vsttbr` are what the registers of these names hold.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Core {
@@ -69,16 +68,15 @@ pub struct Core {
     ticket: u64,
     vttbr: u64,
     vsttbr: u64,
-    hcr: u64,
     hcr_base: u64,
     ipa_size: IpaSize,
     /// The interrupt controller's CPU interface as EL3 has set it up.
     interface: gic::Interface,
     /// The interrupt controller, once it is found.
     pub controller: Option<&'static Controller>,
-    /// `ICH_HCR_EL2`.
-    ich_hcr: u64,
-    /// The normal world's registers of the virtual CPU interface, while a context has it.
+    /// What of interrupts is asserted to the live context ([`word`](tantalum_core::context::Signals::word)).
+    signals: u32,
+    /// The normal world's registers of the virtual CPU interface, while the live context has it.
     virtual_gic: Option<virtual_gic::Displaced>,
     /// The normal world's registers are in `normal_world`.
     displaced: bool,
@@ -99,8 +97,24 @@ fn translation_registers(roots: &Stage2Roots) -> (u64, u64) {
     )
 }
 
+/// Signals that no context has: makes the next entry set its own.
+const NO_SIGNALS: u32 = u32::MAX;
+
 /// No roots that any partition has: makes the next context load its own.
 const NO_ROOTS: u64 = u64::MAX;
+
+/// Holds back the interrupts of the normal world while a context runs, if it wants that.
+#[inline]
+fn hold_back(normal_world: bool) {
+    let pmr = if normal_world {
+        gic::PRIORITY_SECURE
+    } else {
+        gic::PRIORITY_ALL
+    };
+    // Not only when it differs from the last one: on QEMU, a partition can write it.
+    // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.
+    unsafe { sysreg::icc_pmr_el1::write(pmr) };
+}
 
 /// Whether an SError is pending: taken now, while it is known whose it is, and not in whoever runs next.
 #[inline]
@@ -188,12 +202,11 @@ impl Core {
             ticket: (index as u64 + 1) * TICKETS,
             vttbr: 0,
             vsttbr: 0,
-            hcr: 0,
             hcr_base: control::hcr(features),
             ipa_size: IpaSize::Bits39,
             interface: gic::Interface::default(),
             controller: None,
-            ich_hcr: 0,
+            signals: 0,
             virtual_gic: None,
             displaced: false,
             tables_written: false,
@@ -206,12 +219,11 @@ impl Core {
         control::initialise(&self.features, ipa_size);
         self.ipa_size = ipa_size;
         self.interface = gic::take_over();
-        self.ich_hcr = control::ICH_HCR;
+        self.signals = 0;
         self.virtual_gic = None;
         self.live = 0;
         self.displaced = false;
         self.simd.reset();
-        self.hcr = self.hcr_base;
         self.set_roots((0, 0));
         // SAFETY: nothing but the vectors and the panic handler use TPIDR_EL2, for just this.
         unsafe { sysreg::tpidr_el2::write((&raw const *self).expose_provenance() as u64) };
@@ -227,10 +239,10 @@ impl Core {
         if context.live == 0 || context.live != self.live {
             self.load(context);
         }
-        self.set_interrupts(context);
-        if context.virtual_gic.in_use {
-            virtual_gic::enter_with(&context.virtual_gic);
+        if context.signals.word() != self.signals {
+            self.signal(context);
         }
+        hold_back(context.mask_ns_interrupts);
         loop {
             // SAFETY: the context is borrowed mutably, and its registers are loaded.
             let reason = unsafe { enter(context) };
@@ -270,9 +282,6 @@ impl Core {
         self.live = 0;
         self.displaced = false;
         el1::load(&self.normal_world.el1);
-        if let Some(displaced) = self.virtual_gic.take() {
-            displaced.restore();
-        }
         // SAFETY: these registers are the normal world's, with the values that it had.
         unsafe {
             gic::restore(&self.interface);
@@ -294,8 +303,8 @@ impl Core {
             return;
         }
         el1::save(&mut context.el1);
-        if context.virtual_gic.enabled {
-            virtual_gic::store(&mut context.virtual_gic);
+        if context.signals.gic {
+            self.take_virtual_gic(context);
         }
         self.simd.store(&mut context.simd);
         context.live = 0;
@@ -335,7 +344,6 @@ impl Core {
         self.live = self.ticket;
         context.live = self.ticket;
         el1::load(&context.el1);
-        self.switch_virtual_gic(&context.virtual_gic);
         // SAFETY: VMPIDR_EL2 is what EL1 reads as its MPIDR. The virtual timer is off, with nothing of another context.
         unsafe {
             sysreg::vmpidr_el2::write(context.vmpidr);
@@ -354,44 +362,45 @@ impl Core {
         }
     }
 
-    /// Gives a context its virtual CPU interface, or lets it have none.
+    /// What of interrupts is asserted is to change, or there is something in the context's list registers: makes it so.
     #[inline]
-    fn switch_virtual_gic(&mut self, gic: &VirtualGic) {
-        if gic.enabled || self.ich_hcr != control::ICH_HCR {
-            self.switch_to(gic);
-        }
-    }
-
-    #[cold]
-    fn switch_to(&mut self, gic: &VirtualGic) {
-        if gic.enabled {
-            self.virtual_gic.get_or_insert_with(virtual_gic::Displaced::take);
-            virtual_gic::load(gic);
-        }
-        self.ich_hcr = virtual_gic::control(gic);
-        // SAFETY: it says what EL1 gets to.
-        unsafe { sysreg::ich_hcr_el2::write(self.ich_hcr) };
-    }
-
-    /// Asserts or withdraws virtual interrupts, and holds back those of the normal world, as the context wants it.
-    #[inline]
-    fn set_interrupts(&mut self, context: &Context) {
+    fn signal(&mut self, context: &Context) {
+        let signals = context.signals;
         let hcr = self.hcr_base
-            | if context.virtual_irq { control::hcr::VI } else { 0 }
-            | if context.virtual_fiq { control::hcr::VF } else { 0 };
-        if hcr != self.hcr {
-            self.hcr = hcr;
-            // SAFETY: only the pending virtual interrupts differ.
-            unsafe { sysreg::hcr_el2::write(hcr) };
+            | if signals.irq { control::hcr::VI } else { 0 }
+            | if signals.fiq { control::hcr::VF } else { 0 };
+        // SAFETY: only the pending virtual interrupts differ.
+        unsafe { sysreg::hcr_el2::write(hcr) };
+        self.signals = signals.word();
+        if signals.gic {
+            self.give_virtual_gic(context);
         }
-        let pmr = if context.mask_ns_interrupts {
-            gic::PRIORITY_SECURE
-        } else {
-            gic::PRIORITY_ALL
-        };
-        // Not only when it differs from the last one: on QEMU, a partition can write it.
-        // SAFETY: all interrupts are masked at EL2; this says which ones end the context's run.
-        unsafe { sysreg::icc_pmr_el1::write(pmr) };
+    }
+
+    /// Makes the virtual CPU interface of the live context live, if it is not, and its list registers.
+    #[cold]
+    #[inline(never)]
+    fn give_virtual_gic(&mut self, context: &Context) {
+        if self.virtual_gic.is_none() {
+            self.virtual_gic = Some(virtual_gic::Displaced::take());
+            virtual_gic::load(&context.virtual_gic);
+        }
+        if context.signals.list {
+            virtual_gic::enter_with(&context.virtual_gic);
+            // At the next entry again.
+            self.signals = NO_SIGNALS;
+        }
+    }
+
+    /// Puts the virtual CPU interface of the live context into it, and the normal world's back.
+    #[cold]
+    #[inline(never)]
+    fn take_virtual_gic(&mut self, context: &mut Context) {
+        if let Some(displaced) = self.virtual_gic.take() {
+            virtual_gic::store(&mut context.virtual_gic);
+            displaced.restore();
+        }
+        self.signals = NO_SIGNALS;
     }
 
     /// Loads stage-2 roots.

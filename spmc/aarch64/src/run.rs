@@ -47,15 +47,17 @@ impl Processor {
                 controller.initialise(cpu, interrupt);
             }
         }
-        let mut event = Event::Online;
+        // Three calls, each inlined with what handles its kind of event alone.
+        let mut action = self.spmc.handle(&mut self.policy, &mut self.core, Event::Online);
         loop {
-            event = match self.spmc.handle(&mut self.policy, &mut self.core, event) {
+            action = match action {
                 Action::Run => {
                     let context = self
                         .policy
                         .running_context()
                         .expect("the policy names the context to run");
-                    Event::Exit(self.core.run(context))
+                    let exit = self.core.run(context);
+                    self.spmc.handle(&mut self.policy, &mut self.core, Event::Exit(exit))
                 }
                 Action::NormalWorld => {
                     if let Some(since) = self.booting_since.take() {
@@ -63,7 +65,7 @@ impl Processor {
                     }
                     self.core.restore_normal_world();
                     el3::call(&mut self.policy.normal_world);
-                    Event::NormalWorld
+                    self.spmc.handle(&mut self.policy, &mut self.core, Event::NormalWorld)
                 }
             };
         }

@@ -80,18 +80,21 @@ impl Displaced {
     }
 }
 
-/// Makes the registers of `gic` live, but for the list registers, which are empty.
+/// Makes the registers of `gic` live, but for the list registers, which are empty, and the interface EL1's.
 pub fn load(gic: &VirtualGic) {
     // SAFETY: they are those of the context that is about to run.
     unsafe {
+        sysreg::ich_hcr_el2::write(ON);
         write_list(&[0; 4]);
         write_priorities(&gic.priorities);
         sysreg::ich_vmcr_el2::write(gic.control);
     }
 }
 
-/// Stores what [`load`] has made live.
+/// Stores what [`load`] has made live, and lets EL1 have no interface.
 pub fn store(gic: &mut VirtualGic) {
+    // SAFETY: all accesses of EL1 trap.
+    unsafe { sysreg::ich_hcr_el2::write(control::ICH_HCR) };
     gic.control = sysreg::ich_vmcr_el2::read();
     gic.priorities = [sysreg::ich_ap0r0_el2::read(), sysreg::ich_ap1r0_el2::read()];
 }
@@ -161,10 +164,4 @@ pub fn works() -> bool {
 #[unsafe(naked)]
 unsafe extern "C" fn mask_priorities() {
     naked_asm!("mov x0, #0xf8", "msr S3_0_C4_C6_0, x0", "hvc #0", "b .")
-}
-
-/// `ICH_HCR_EL2` for a context.
-#[must_use]
-pub const fn control(gic: &VirtualGic) -> u64 {
-    if gic.enabled { ON } else { control::ICH_HCR }
 }

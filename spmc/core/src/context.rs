@@ -65,6 +65,31 @@ pub struct Stage2Roots {
     pub vmid: u16,
 }
 
+/// What of interrupts a context finds when it is entered. Together, so that the machine layer sees at once when there is nothing
+/// to do.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// A virtual IRQ is asserted (`HCR_EL2.VI`).
+    pub irq: bool,
+    /// A virtual FIQ is asserted (`HCR_EL2.VF`).
+    pub fiq: bool,
+    /// There is something in its list registers ([`VirtualGic::list`]).
+    pub list: bool,
+    /// It has a virtual CPU interface.
+    pub gic: bool,
+}
+
+impl Signals {
+    /// All of them, 0 for none.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(self) -> u32 {
+        let Self { irq, fiq, list, gic } = self;
+        u32::from_ne_bytes([u8::from(irq), u8::from(fiq), u8::from(list), u8::from(gic)])
+    }
+}
+
 /// The register file of one execution context.
 ///
 /// Whoever holds it may run it; it is never shared. While the context runs, `el1` and `simd` are stale (the live
@@ -80,10 +105,8 @@ pub struct Context {
     pub pstate: u64,
     /// Value of MPIDR_EL1 that the context reads (`VMPIDR_EL2`).
     pub vmpidr: u64,
-    /// Whether a virtual IRQ is asserted (`HCR_EL2.VI`).
-    pub virtual_irq: bool,
-    /// Whether a virtual FIQ is asserted (`HCR_EL2.VF`).
-    pub virtual_fiq: bool,
+    /// What of interrupts it finds when it is entered.
+    pub signals: Signals,
     /// Whether interrupts of the normal world are held back while the context runs (`ICC_PMR_EL1`).
     pub mask_ns_interrupts: bool,
     /// EL1 system registers.
@@ -110,8 +133,7 @@ impl Context {
             pc: 0,
             pstate: PSTATE_EL1H_MASKED,
             vmpidr,
-            virtual_irq: false,
-            virtual_fiq: false,
+            signals: Signals::default(),
             mask_ns_interrupts: false,
             el1: El1Registers {
                 sctlr: SCTLR_EL1_RESET,

@@ -277,7 +277,7 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
         ctx.pstate = PSTATE_EL0_MASKED;
     }
     ctx.mask_ns_interrupts = true;
-    ctx.virtual_gic.enabled = partition.virtual_gic;
+    ctx.signals.gic = partition.virtual_gic;
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());
     }

@@ -20,11 +20,7 @@ impl Spmc {
     /// The running context has stopped running.
     #[inline(always)]
     pub(crate) fn exit<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, exit: Exit) -> Action {
-        if pe
-            .running
-            .as_ref()
-            .is_some_and(|running| running.ctx.virtual_gic.in_use)
-        {
+        if pe.running.as_ref().is_some_and(|running| running.ctx.signals.list) {
             self.empty_list_registers(pe, machine);
         }
         match exit {
@@ -71,7 +67,7 @@ impl Spmc {
                 if let Some(register) = timer::Register::decode(access.register) {
                     return self.timer_access(pe, machine, access, register);
                 }
-                if running.ctx.virtual_gic.enabled && self.virtual_gic_access(pe, machine, access) {
+                if running.ctx.signals.gic && self.virtual_gic_access(pe, machine, access) {
                     return Action::Run;
                 }
                 let Some(running) = pe.running.as_mut() else {

@@ -261,7 +261,7 @@ impl VirtualInterrupts {
     #[inline(always)]
     pub(crate) fn assert(&self, ctx: &mut Context, partition: &Partition) {
         let deliverable = self.deliverable();
-        (ctx.virtual_irq, ctx.virtual_fiq) = (false, false);
+        (ctx.signals.irq, ctx.signals.fiq) = (false, false);
         if deliverable != 0 {
             self.assert_lines(ctx, partition, deliverable);
         }
@@ -270,11 +270,11 @@ impl VirtualInterrupts {
     #[cold]
     #[inline(never)]
     fn assert_lines(&self, ctx: &mut Context, partition: &Partition, lines: u64) {
-        if ctx.virtual_gic.enabled {
-            ctx.virtual_gic.fill(self, partition);
+        if ctx.signals.gic {
+            ctx.signals.list = ctx.virtual_gic.fill(self, partition);
         } else {
             let fiq = self.fiq.load(Relaxed);
-            (ctx.virtual_irq, ctx.virtual_fiq) = (lines & !fiq != 0, lines & fiq != 0);
+            (ctx.signals.irq, ctx.signals.fiq) = (lines & !fiq != 0, lines & fiq != 0);
         }
     }
 }

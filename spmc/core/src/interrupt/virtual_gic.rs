@@ -40,10 +40,6 @@ const PHYSICAL: u32 = 32;
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VirtualGic {
-    /// The context has one.
-    pub enabled: bool,
-    /// There is something in the list registers.
-    pub in_use: bool,
     /// `ICH_LR<n>_EL2`; 0 for a free one.
     pub list: [u64; LIST_REGISTERS],
     /// `ICH_VMCR_EL2`.
@@ -72,10 +68,10 @@ const PFR0: SystemRegister = register(0, 0, 4, 0);
 const PFR0_GIC: u64 = 1 << 24;
 
 impl VirtualGic {
-    /// Puts what is pending and enabled into list registers.
+    /// Puts what is pending and enabled into list registers; says whether there is something in them.
     #[cold]
     #[inline(never)]
-    pub(crate) fn fill(&mut self, interrupts: &VirtualInterrupts, partition: &Partition) {
+    pub(crate) fn fill(&mut self, interrupts: &VirtualInterrupts, partition: &Partition) -> bool {
         let mut lines = interrupts.deliverable();
         while let Some(line) = Line::lowest(lines) {
             lines &= !line.bit();
@@ -100,7 +96,11 @@ impl VirtualGic {
             }
             interrupts.take_out(line);
         }
-        self.in_use = self.list.iter().any(|entry| *entry != 0);
+        self.is_in_use()
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.list.iter().any(|entry| *entry != 0)
     }
 
     /// Takes what is still pending back, and frees the list registers of what was handled; returns the lines of the latter.
@@ -126,7 +126,6 @@ impl VirtualGic {
                 handled |= line.bit();
             }
         }
-        self.in_use = self.list.iter().any(|entry| *entry != 0);
         handled
     }
 }
@@ -205,7 +204,9 @@ impl Spmc {
         };
         machine.take_list_registers(&mut running.ctx);
         let interrupts = &running.slot.interrupts;
-        let handled = running.ctx.virtual_gic.empty(interrupts, running.partition);
+        let gic = &mut running.ctx.virtual_gic;
+        let handled = gic.empty(interrupts, running.partition);
+        running.ctx.signals.list = gic.is_in_use();
         if handled & Line::TIMER.bit() != 0 {
             self.timer_handled(machine, pe.index, interrupts, None);
         }

@@ -355,7 +355,7 @@ impl<'s> World<'s> {
         let starting = self.is_starting(pe);
         let disabled = starting && !self.enabled_by(me).iter().all(|line| slot.interrupts.is_enabled(*line));
         let ctx = self.system.ctx(pe);
-        let (told, masked) = (ctx.virtual_irq || ctx.virtual_fiq, ctx.mask_ns_interrupts);
+        let (told, masked) = (ctx.signals.irq || ctx.signals.fiq, ctx.mask_ns_interrupts);
         steps.push((Step::Secure(here), self.system.machine.pending(pe).is_some()));
         if disabled {
             steps.push((Step::Enable(here), true));
@@ -678,7 +678,7 @@ impl<'s> World<'s> {
                 let deliverable = slot.interrupts.deliverable() != 0;
                 let kicked = self.system.machine.pending(pe).is_some();
                 let ctx = self.system.ctx(pe);
-                if (ctx.virtual_irq || ctx.virtual_fiq) != deliverable && !kicked {
+                if (ctx.signals.irq || ctx.signals.fiq) != deliverable && !kicked {
                     return Err(format!("who runs on PE {pe} is not told of its interrupts, or of none"));
                 }
             }

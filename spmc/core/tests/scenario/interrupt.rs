@@ -144,7 +144,7 @@ fn is_told_to_a_partition_that_exits_in_its_own_way() {
         assert_eq!((system.owner(0), system.regs(0)), (runs(A, 0), request(0, A)));
         let ctx = system.ctx(0);
         assert_eq!(
-            ((ctx.virtual_irq, ctx.virtual_fiq), ctx.mask_ns_interrupts),
+            ((ctx.signals.irq, ctx.signals.fiq), ctx.mask_ns_interrupts),
             (lines, true)
         );
         // Whom it calls before it exits is not interrupted either.
@@ -156,7 +156,7 @@ fn is_told_to_a_partition_that_exits_in_its_own_way() {
         system.ask(0, A);
         let ctx = system.ctx(0);
         assert_eq!(
-            (ctx.virtual_irq || ctx.virtual_fiq, ctx.mask_ns_interrupts),
+            (ctx.signals.irq || ctx.signals.fiq, ctx.mask_ns_interrupts),
             (false, false)
         );
         system.exit(0, NS_INTERRUPT);
@@ -186,7 +186,7 @@ fn has_each_of_a_chain_exit_in_its_own_way() {
     system.forward(0, A, B);
     system.forward(0, B, C);
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.ctx(0).virtual_irq), (runs(C, 0), true));
+    assert_eq!((system.owner(0), system.ctx(0).signals.irq), (runs(C, 0), true));
     system.respond(0, C, B);
     // The interrupt is still there: b is preempted, a told.
     assert!(!system.ctx(0).mask_ns_interrupts);
@@ -196,7 +196,7 @@ fn has_each_of_a_chain_exit_in_its_own_way() {
         (runs(A, 0), [INTERRUPT, target(B, 0), 0, 0, 0, 0, 0, 0])
     );
     system.exit(0, NS_INTERRUPT);
-    assert_eq!((system.owner(0), system.ctx(0).virtual_fiq), (runs(A, 0), true));
+    assert_eq!((system.owner(0), system.ctx(0).signals.fiq), (runs(A, 0), true));
     system.respond(0, A, 0);
     // Back in.
     system.ask(0, A);

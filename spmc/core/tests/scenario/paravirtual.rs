@@ -38,7 +38,7 @@ fn two(pes: usize) -> (tantalum_core::spmc::Spmc, tantalum_core::machine::fake::
 /// The virtual IRQ and FIQ of the context that has the PE.
 fn lines(system: &mut System<'_>, pe: usize) -> (bool, bool) {
     let ctx = system.ctx(pe);
-    (ctx.virtual_irq, ctx.virtual_fiq)
+    (ctx.signals.irq, ctx.signals.fiq)
 }
 
 #[test]

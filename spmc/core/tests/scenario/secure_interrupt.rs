@@ -39,8 +39,8 @@ fn booted(spmc: &Spmc, machine: FakeMachine) -> System<'_> {
 
 /// Whether the context that has the PE sees a virtual IRQ.
 fn irq(system: &mut System<'_>, pe: usize) -> bool {
-    assert!(!system.ctx(pe).virtual_fiq);
-    system.ctx(pe).virtual_irq
+    assert!(!system.ctx(pe).signals.fiq);
+    system.ctx(pe).signals.irq
 }
 
 #[track_caller]

@@ -42,7 +42,7 @@ fn write(system: &mut System<'_>, pe: usize, op2: u64, value: u64) {
 }
 
 fn irq(system: &mut System<'_>, pe: usize) -> bool {
-    system.ctx(pe).virtual_irq
+    system.ctx(pe).signals.irq
 }
 
 fn enable_interrupt(system: &mut System<'_>, pe: usize) {

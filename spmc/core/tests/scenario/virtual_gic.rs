@@ -76,7 +76,7 @@ fn interrupt_of_another_context_is_taken_once() {
     enable(&mut system, 0, IPI);
     system.hvc(1, &[SEND_IPI, 0]);
     system.exit(0, Exit::Irq);
-    assert!(!system.ctx(0).virtual_irq);
+    assert!(!system.ctx(0).signals.irq);
     assert_eq!(
         system.ctx(0).virtual_gic.list[0] & (PENDING | ACTIVE | GROUP1 | HARDWARE),
         PENDING | GROUP1
@@ -90,10 +90,7 @@ fn interrupt_of_another_context_is_taken_once() {
     assert_eq!(acknowledge(&mut system, 0), None);
     end(&mut system, 0, IPI);
     exit(&mut system, 0);
-    assert_eq!(
-        (system.ctx(0).virtual_gic.in_use, acknowledge(&mut system, 0)),
-        (false, None)
-    );
+    assert_eq!((system.ctx(0).signals.list, acknowledge(&mut system, 0)), (false, None));
 }
 
 #[test]
@@ -101,15 +98,12 @@ fn others_have_no_list_registers() {
     let (spmc, machine) = one(1);
     let mut system = System::booted(&spmc, machine);
     system.ask(0, B);
-    assert!(!system.ctx(0).virtual_gic.enabled);
+    assert!(!system.ctx(0).signals.gic);
     enable(&mut system, 0, 3);
     access(&mut system, [3, 14, 2, 2, 5], false);
     system.ctx(0).x[5] = 1;
     access(&mut system, [3, 14, 2, 1, 5], false);
-    assert_eq!(
-        (system.ctx(0).virtual_irq, system.ctx(0).virtual_gic.in_use),
-        (true, false)
-    );
+    assert_eq!((system.ctx(0).signals.irq, system.ctx(0).signals.list), (true, false));
 }
 
 #[test]
@@ -126,7 +120,7 @@ fn device_is_deactivated_by_the_hardware() {
     system.machine.interrupts.get_mut(&42).expect("a device").high = false;
     end(&mut system, 0, 42);
     exit(&mut system, 0);
-    assert!(!system.ctx(0).virtual_gic.in_use);
+    assert!(!system.ctx(0).signals.list);
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl OnPe {
             model: *model,
             preempts: *preempts,
             masked: ctx.mask_ns_interrupts,
-            asserted: (ctx.virtual_irq, ctx.virtual_fiq),
+            asserted: (ctx.signals.irq, ctx.signals.fiq),
             virtual_gic: ctx.virtual_gic.clone(),
         }
     }
@@ -132,7 +132,7 @@ fn context(partition: &Partition, virtual_gic: &VirtualGic) -> Box<Context> {
 fn parked(partition: &Partition, slot: &Slot, virtual_gic: &VirtualGic) -> Box<Context> {
     let mut ctx = context(partition, virtual_gic);
     let wrong = slot.interrupts.deliverable() == 0;
-    (ctx.virtual_irq, ctx.virtual_fiq) = (wrong, wrong);
+    (ctx.signals.irq, ctx.signals.fiq) = (wrong, wrong);
     ctx
 }
 
@@ -323,7 +323,7 @@ impl<'s> System<'s> {
             let partition = spmc.find(kept.partition).expect("it was there");
             let mut ctx = context(partition, &kept.virtual_gic);
             ctx.mask_ns_interrupts = kept.masked;
-            (ctx.virtual_irq, ctx.virtual_fiq) = kept.asserted;
+            (ctx.signals.irq, ctx.signals.fiq) = kept.asserted;
             Running {
                 partition,
                 slot: partition.slot(kept.vcpu).expect("it was there"),
