@@ -93,7 +93,7 @@ def compile_tree(source, dtb):
 
 
 def root_properties(dtb, what):
-    """The properties of a DTB's root node, name to bytes."""
+    """The properties of a DTB's root node, name to bytes; without a "uuid" there, that of its first service (binding 1.1)."""
     if not dtb.startswith(DTB_MAGIC) or len(dtb) < 40:
         raise Problem(f"{what} is no DTB")
     structure, strings = struct.unpack_from(">II", dtb, 8)
@@ -109,9 +109,11 @@ def root_properties(dtb, what):
         elif token == 3:  # a property
             length, name = struct.unpack_from(">II", dtb, at)
             at += 8
+            key = dtb[strings + name : dtb.index(b"\0", strings + name)].decode()
             if depth == 1:
-                end = dtb.index(b"\0", strings + name)
-                properties[dtb[strings + name : end].decode()] = dtb[at : at + length]
+                properties[key] = dtb[at : at + length]
+            elif key == "uuid":
+                properties.setdefault(key, dtb[at : at + length])
             at = align(at + length, 4)
         elif token == 9:  # the tree ends
             return properties
@@ -121,9 +123,9 @@ def manifest_uuid(value, what):
     """The UUID of a manifest: the canonical string, or its four words as the SMC calling convention has them in
     registers, little end first. Of several the first is the package's."""
     try:
-        if len(value) >= 37:
+        if len(value) % 16:
             return uuid.UUID(value.split(b"\0")[0].decode())
-        if len(value) >= 16:
+        elif value:
             return uuid.UUID(bytes=struct.pack("<4I", *struct.unpack_from(">4I", value)))
     except ValueError:
         pass

@@ -18,6 +18,7 @@ BOOTS=(
     "test-interrupts 1"
     "test-interrupts 4"
     "test-virtual-gic 4"
+    "foreign 4"
 )
 LOGS=$OUT/logs
 

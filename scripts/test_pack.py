@@ -22,13 +22,23 @@ def package(name="sp", number=1, address=0x0E30_0000, size=0x1000):
     return pack.Package(name, uuid.UUID(int=number), address, bytes(size))
 
 
-def device_tree(properties):
-    """A DTB of a root node with these properties."""
-    names, body = b"", struct.pack(">I", 1) + bytes(4)
-    for name, value in properties.items():
-        body += struct.pack(">III", 3, len(value), len(names)) + value + bytes(-len(value) % 4)
-        names += name.encode() + b"\0"
-    body += struct.pack(">II", 2, 9)
+def device_tree(*trees):
+    """A DTB of a root node with these properties, and nodes, which are dictionaries too."""
+    names = b""
+
+    def node(name, tree):
+        nonlocal names
+        label = name.encode() + b"\0"
+        body = struct.pack(">I", 1) + label + bytes(-len(label) % 4)
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                body += node(name, value)
+                continue
+            body += struct.pack(">III", 3, len(value), len(names)) + value + bytes(-len(value) % 4)
+            names += name.encode() + b"\0"
+        return body + struct.pack(">I", 2)
+
+    body = node("", {name: value for tree in trees for name, value in tree.items()}) + struct.pack(">I", 9)
     header = struct.pack(">4s9I", pack.DTB_MAGIC, 40 + len(body) + len(names), 40, 40 + len(body), 0, 17, 16, 0, 0, 0)
     return header + body + names
 
@@ -115,6 +125,15 @@ class Manifests(unittest.TestCase):
 
     def test_the_first_of_several_uuids_is_the_packages(self):
         self.assertEqual(str(pack.manifest_uuid(self.WORDS + bytes(16), "")), self.STRING)
+
+        self.assertEqual(str(pack.manifest_uuid(self.WORDS + bytes(64), "")), self.STRING)
+
+    def test_a_uuid_may_be_a_services(self):
+        service = {"services": {"first": {"uuid": self.STRING.encode() + b"\0"}}}
+        dtb = device_tree({"load-address": struct.pack(">I", 0x0E30_0000)}, service)
+        self.assertEqual(pack.identity(dtb, ""), (uuid.UUID(self.STRING), 0x0E30_0000))
+        both = device_tree({"uuid": self.WORDS, "load-address": struct.pack(">I", 0x0E30_0000)}, service)
+        self.assertEqual(pack.identity(both, "")[0], uuid.UUID(self.STRING))
 
     def test_a_uuid_may_be_a_string(self):
         self.assertEqual(str(pack.manifest_uuid(self.STRING.encode() + b"\0", "")), self.STRING)

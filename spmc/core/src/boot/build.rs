@@ -12,7 +12,7 @@ use crate::{
     machine::Machine,
     mailbox::{Buffers, from_manifest},
     manifest::{
-        Report, Severity, SpmcManifest,
+        Package, Report, Severity, SpmcManifest,
         package::ByteRange,
         partition::{AbortAction, Access, BootInfo, ExceptionLevel, Interrupt, PartitionManifest, PowerManagement},
         system,
@@ -52,7 +52,7 @@ impl Builder<'_> {
     /// Sets one partition up, or says in `report` why it cannot be.
     pub(super) fn build<M: Machine>(
         &mut self,
-        accepted: system::Partition,
+        mut accepted: system::Partition,
         machine: &mut M,
         report: &mut Report,
     ) -> Option<Partition> {
@@ -78,7 +78,12 @@ impl Builder<'_> {
         if self.vmid >= MAX_VMID {
             return fail(report, None, "expected at most 255 partitions");
         }
-        let regions = regions(&accepted, report)?;
+        if let Err((region, message)) = self.place_regions(&mut accepted, machine) {
+            let node = format!("/memory-regions/{region}");
+            report.push(diagnostic(Severity::Error, &name, &node, Some("base-address"), message));
+            return None;
+        }
+        let regions = regions(&accepted);
         if at_el0 && !self.make_s_el0(machine) {
             let message = "the SPMC's memory is too small for the translation tables of S-EL0";
             return fail(report, Some("exception-level"), message);
@@ -176,6 +181,45 @@ impl Builder<'_> {
         self.s_el0.is_some()
     }
 
+    /// Chooses the memory of regions without an address, zeroed, and tells the partition by its manifest. On an error the name of
+    /// the region, and what is wrong.
+    fn place_regions<M: Machine>(
+        &mut self,
+        accepted: &mut system::Partition,
+        machine: &mut M,
+    ) -> Result<(), (String, &'static str)> {
+        let mut addresses = Vec::new();
+        let mut last = None;
+        for (region, range) in accepted.manifest.memory_regions.iter().zip(&mut accepted.region_ranges) {
+            let refuse = |message| Err((region.name.clone(), message));
+            let placed = match *range {
+                Some(_) => None,
+                None if region.world == World::NonSecure => {
+                    return refuse("missing: memory of the normal world is not the SPMC's to choose");
+                }
+                None => {
+                    *range = self.spare.take(region.pages.into());
+                    let Some(range) = *range else {
+                        return refuse("missing, and there is not so much secure memory in one piece that nobody has");
+                    };
+                    if machine.zero(World::Secure, range).is_err() {
+                        return refuse("missing, and the memory that was chosen cannot be written");
+                    }
+                    last = Some(&region.name);
+                    Some(range.base())
+                }
+            };
+            addresses.push(placed);
+        }
+        let Some(name) = last else { return Ok(()) };
+        tell_addresses(accepted.memory.base(), &mut accepted.package, &addresses, machine).ok_or_else(|| {
+            (
+                name.clone(),
+                "missing, and there is no room behind the manifest to say which was chosen",
+            )
+        })
+    }
+
     /// Keeps a copy of the package of a partition that is to be started afresh after a fault.
     fn restart<M: Machine>(
         &mut self,
@@ -206,8 +250,33 @@ impl Builder<'_> {
     }
 }
 
+/// Writes the addresses that were chosen into the manifest in the package, if there is room for so many bytes more.
+fn tell_addresses<M: Machine>(
+    base: PhysAddr,
+    package: &mut Package,
+    addresses: &[Option<PhysAddr>],
+    machine: &mut M,
+) -> Option<()> {
+    let at = base.checked_add(package.manifest.offset)?;
+    let mut blob = alloc::vec![0; usize::try_from(package.manifest.bytes).ok()?];
+    machine.copy_in(World::Secure, at, &mut blob).ok()?;
+    let blob = PartitionManifest::with_addresses(&blob, addresses)?;
+    let bytes = u64::try_from(blob.len()).ok()?;
+    if bytes > package.manifest_room() {
+        return None;
+    }
+    machine.copy_out(World::Secure, at, &blob).ok()?;
+    package.manifest.bytes = bytes;
+    let pages = PageRange::from_bytes(
+        at.page_base(),
+        at.page_offset().checked_add(bytes)?.next_multiple_of(PAGE_SIZE),
+    );
+    machine.synchronise_code(World::Secure, pages.ok()?);
+    Some(())
+}
+
 /// What the partition may access: its memory first, then the regions of its manifest.
-fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Region>> {
+fn regions(accepted: &system::Partition) -> Vec<Region> {
     let memory = Region {
         name: String::from("memory"),
         range: accepted.memory,
@@ -222,26 +291,13 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
     };
     let mut regions = Vec::new();
     for (region, range) in accepted.manifest.memory_regions.iter().zip(&accepted.region_ranges) {
-        let Some(range) = *range else {
-            let node = format!("/memory-regions/{}", region.name);
-            let message = "missing: the SPMC does not choose addresses yet; expected base-address or \
-                           load-address-relative-offset";
-            report.push(diagnostic(
-                Severity::Error,
-                &accepted.name,
-                &node,
-                Some("base-address"),
-                message,
-            ));
-            return None;
-        };
-        regions.push(Region {
+        regions.extend(range.map(|range| Region {
             name: region.name.clone(),
             range,
             world: region.world,
             access: region.access,
             device: false,
-        });
+        }));
     }
     regions.extend(accepted.manifest.device_regions.iter().map(|region| Region {
         name: region.name.clone(),
@@ -254,7 +310,7 @@ fn regions(accepted: &system::Partition, report: &mut Report) -> Option<Vec<Regi
     // memory comes before the memory.
     regions.push(memory);
     sort_by_key(&mut regions, |region| region.range.pages());
-    Some(regions)
+    regions
 }
 
 /// The interrupts of its devices, as many as it can have.

@@ -1,4 +1,5 @@
-//! Secure memory that nobody has, for copies of the packages of partitions that may be started afresh.
+//! Secure memory that nobody has: for copies of the packages of partitions that may be started afresh, and for memory regions
+//! whose address is the SPMC's to choose.
 
 use alloc::vec::Vec;
 
@@ -37,6 +38,12 @@ impl Spare {
 
     /// Takes as many pages as `image` has and copies it there. `None` when there are not so many in one piece.
     pub(super) fn keep<M: Machine>(&mut self, machine: &mut M, image: PageRange) -> Option<PageRange> {
+        let place = self.take(image.pages())?;
+        copy(machine, World::Secure, image.base(), place).then_some(place)
+    }
+
+    /// Takes so many pages. `None` when there are not so many in one piece.
+    pub(super) fn take(&mut self, pages: u64) -> Option<PageRange> {
         let starts = self
             .ram
             .iter()
@@ -46,9 +53,9 @@ impl Spare {
             self.ram.iter().any(|ram| ram.contains_range(range))
                 && !self.taken.iter().any(|taken| taken.overlaps(range))
         };
-        let mut candidates = starts.filter_map(|start| PageRange::new(start, image.pages()).ok());
+        let mut candidates = starts.filter_map(|start| PageRange::new(start, pages).ok());
         let place = candidates.find(free)?;
         self.taken.push(place);
-        copy(machine, World::Secure, image.base(), place).then_some(place)
+        Some(place)
     }
 }

@@ -8,6 +8,7 @@
 //! 273,000 instructions rather than 120,000 (opt-level 3), of the 900,000 that a whole boot may take, and it refuses
 //! names of more than 31 characters, which dtc accepts. Tests compare this reader with dtoolkit and fdt.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Bytes of the header.
@@ -24,6 +25,12 @@ const MAX_DEPTH: usize = 16;
 
 /// Longest name, its final zero included. The specification says 32.
 const MAX_NAME: usize = 256;
+
+/// Where the structure block is in a tree of ours: behind the header and the end of an empty list of reservations.
+const STRUCTURE_AT: usize = HEADER_BYTES + 16;
+
+/// Bytes of a property of two cells in the structure block.
+const PROPERTY_BYTES: usize = 20;
 
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
@@ -228,6 +235,39 @@ impl<'a> Dtb<'a> {
                 _ => return None,
             }
         }
+    }
+
+    /// The same tree with a property `name` of two cells more in each of `nodes`, which are in their order in the tree. What was
+    /// behind the structure and the strings is left out, reservations of memory as well.
+    pub(super) fn with_addresses(&self, name: &str, nodes: &[(DtbNode<'_>, u64)]) -> Option<Vec<u8>> {
+        let word = |number: usize| Some(u32::try_from(number).ok()?.to_be_bytes());
+        let structure = self
+            .structure
+            .len()
+            .checked_add(nodes.len().checked_mul(PROPERTY_BYTES)?)?;
+        let strings = self.strings.len().checked_add(name.len())?.checked_add(1)?;
+        let total = STRUCTURE_AT.checked_add(structure)?.checked_add(strings)?;
+        let mut blob = Vec::with_capacity(total);
+        blob.extend(MAGIC.to_be_bytes());
+        let sizes = [total, STRUCTURE_AT, STRUCTURE_AT.checked_add(structure)?, HEADER_BYTES];
+        for number in sizes.into_iter().chain([17, 16, 0, strings, structure]) {
+            blob.extend(word(number)?);
+        }
+        blob.resize(STRUCTURE_AT, 0);
+        let mut done = 0;
+        for (node, value) in nodes {
+            blob.extend_from_slice(self.structure.get(done..node.body)?);
+            done = node.body;
+            for number in [3, 8, self.strings.len()] {
+                blob.extend(word(number)?);
+            }
+            blob.extend(value.to_be_bytes());
+        }
+        blob.extend_from_slice(self.structure.get(done..)?);
+        blob.extend_from_slice(self.strings);
+        blob.extend_from_slice(name.as_bytes());
+        blob.push(0);
+        Some(blob)
     }
 
     /// The root.

@@ -103,6 +103,15 @@ impl Package {
         package.checked(mem_size, &mut sink)
     }
 
+    /// As many bytes as the manifest may have where it is. In a transfer list, whose further entries are not known here, no more
+    /// than it has.
+    #[must_use]
+    pub fn manifest_room(&self) -> u64 {
+        let free = self.image.offset.saturating_sub(self.manifest.offset);
+        let free = if self.version == 0 { 0 } else { free };
+        free.max(self.manifest.bytes)
+    }
+
     /// The package, unless something is wrong with it.
     pub(super) fn checked(self, mem_size: u64, sink: &mut Sink<'_>) -> Option<Self> {
         self.check_manifest(sink);

@@ -11,6 +11,7 @@ use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig, BootError},
     machine::fake::FakeMachine,
+    manifest::{PartitionManifest, Report, partition::Placement},
     spmc::Spmc,
 };
 use tantalum_stage2::{Access, Execute, Ipa, MemoryType};
@@ -277,6 +278,103 @@ fn boot_information_names_the_manifest() {
         // It was made visible to a partition that has its caches off.
         let page = range(address & !0xfff, 1);
         assert!(system.machine.synchronised.contains(&(World::Secure, page)));
+    }
+}
+
+/// The demonstration with a partition in the place of "attack" that leaves addresses to the SPMC.
+fn loaded_anywhere(pack: impl Fn(&[u8]) -> Vec<u8>) -> FakeMachine {
+    let mut machine = loaded();
+    let package = pack(&compile("compat/anywhere.dts"));
+    let at = PhysAddr::new(0x0e40_0000);
+    machine.memory.write(World::Secure, at, &package).expect("memory");
+    let free = range(0x0e60_0000, 0x20);
+    machine.memory.add(World::Secure, free);
+    for page in free.page_addresses() {
+        machine
+            .memory
+            .write(World::Secure, page, &[0xa5; 0x1000])
+            .expect("memory");
+    }
+    machine
+}
+
+#[test]
+fn regions_without_an_address_get_memory_that_nobody_has() {
+    let mut machine = loaded_anywhere(package);
+    let before = PartitionManifest::parse("attack", &compile("compat/anywhere.dts"), &mut Report::new());
+    let mut expected = before.expect("it is one");
+    let spmc = start(&mut machine, 0, PAGES).expect("it starts");
+    assert!(!machine.console.contains("\"attack\""), "{}", machine.console);
+    let partition = &spmc.partitions()[2];
+    // Behind the packages, in the order of the manifest; zeroed.
+    for (name, index, base, pages) in [
+        ("rx-buffer", 0, 0x0e60_0000, 1),
+        ("tx-buffer", 2, 0x0e60_1000, 1),
+        ("heap", 3, 0x0e60_2000, 0x10),
+    ] {
+        let region = partition.regions.iter().find(|region| region.name == name);
+        assert_eq!(region.expect(name).range, range(base, pages));
+        expected.memory_regions[index].placement = Placement::Fixed(range(base, pages));
+        let tables = partition.tables.lock();
+        assert!(tables.secure.translate(&machine, Ipa(base)).is_some());
+    }
+    for page in range(0x0e60_0000, 0x12).page_addresses() {
+        let mut bytes = [1; 0x1000];
+        machine.memory.read(World::Secure, page, &mut bytes).expect("memory");
+        assert_eq!(bytes, [0; 0x1000]);
+    }
+    let mut behind = [0; 8];
+    machine
+        .memory
+        .read(World::Secure, PhysAddr::new(0x0e61_2000), &mut behind)
+        .expect("memory");
+    assert_eq!(behind, [0xa5; 8]);
+    let buffers = partition.mailbox.lock().expect("it has buffers");
+    assert_eq!((buffers.rx, buffers.tx), (range(0x0e60_0000, 1), range(0x0e60_1000, 1)));
+    // The partition learns of the addresses by its manifest, which says nothing else than it did.
+    let mut blob = vec![0; 0x3000];
+    machine
+        .memory
+        .read(World::Secure, PhysAddr::new(0x0e40_1000), &mut blob)
+        .expect("memory");
+    let size = u32::from_be_bytes(blob[4..8].try_into().expect("4 bytes"));
+    blob.truncate(usize::try_from(size).expect("small"));
+    let mut report = Report::new();
+    let found = PartitionManifest::parse("attack", &blob, &mut report);
+    assert_eq!((found, report.diagnostics()), (Some(expected), &[][..]));
+    dtoolkit::fdt::Fdt::new(&blob).expect("another reader takes it too");
+    let (_, address) = partition.boot_info.expect("it asks for it");
+    let mut information = [0; 64];
+    machine
+        .memory
+        .read(World::Secure, PhysAddr::new(address), &mut information)
+        .expect("memory");
+    assert_eq!(information[52..56], size.to_le_bytes());
+    let pages = machine.synchronised.iter().map(|(_, range)| *range);
+    assert!(pages.clone().any(|pages| pages.contains_range(&range(0x0e40_1000, 1))));
+}
+
+#[test]
+fn regions_that_cannot_be_placed_leave_their_partition_out() {
+    // No memory where some is declared; no room behind the manifest to write the addresses, in a transfer list.
+    for (list, broken, what) in [
+        (false, true, "cannot be written"),
+        (true, false, "no room behind the manifest"),
+    ] {
+        let pack = |manifest: &[u8]| {
+            if list {
+                transfer_list(manifest, None)
+            } else {
+                package(manifest)
+            }
+        };
+        let mut machine = loaded_anywhere(pack);
+        machine
+            .memory
+            .set_broken(World::Secure, PhysAddr::new(0x0e60_2000), broken);
+        let spmc = start(&mut machine, 0, PAGES).expect("it starts");
+        assert_eq!(spmc.partitions().len(), 2);
+        assert!(machine.console.contains(what), "{}", machine.console);
     }
 }
 

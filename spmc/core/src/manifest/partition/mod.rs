@@ -6,6 +6,7 @@ mod root;
 mod services;
 
 use super::Report;
+use super::dtb::Dtb;
 use super::tree::{Node, Sink};
 use crate::addr::{PageRange, PhysAddr, World};
 use crate::id::SpId;
@@ -366,6 +367,19 @@ impl PartitionManifest {
         let mut sink = Sink::new(Some(name), report);
         let root = Node::root(blob, &mut sink)?;
         root::parse(&root, &mut sink)
+    }
+
+    /// The manifest `blob`, which [`PartitionManifest::parse`] has read, with a `base-address` in each of its memory regions
+    /// that `addresses` gives one, in their order. `None` when it is too big by that.
+    #[must_use]
+    pub fn with_addresses(blob: &[u8], addresses: &[Option<PhysAddr>]) -> Option<Vec<u8>> {
+        let dtb = Dtb::new(blob).ok()?;
+        let parents = dtb.root().children().filter(|node| node.name() == "memory-regions");
+        let regions = parents.flat_map(|parent| parent.children()).zip(addresses);
+        let placed: Vec<_> = regions
+            .filter_map(|(node, address)| Some((node, (*address)?.as_u64())))
+            .collect();
+        dtb.with_addresses("base-address", &placed)
     }
 
     /// The messaging methods of all services together.
