@@ -62,7 +62,7 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
     let initialises = outermost.is_some_and(|running| running.model == Model::Init);
     // A partition that may be started afresh is so on whatever PE it has left, whatever that does besides.
     let afresh = |running: &Running<'_>| running.model == Model::Init && running.partition.restart.is_some();
-    let starts_afresh = pe.running.as_ref().is_some_and(afresh);
+    let starts_afresh = on_pe(pe).any(afresh);
     ensure(initialises == pe.booting.is_some() || starts_afresh, || {
         format!("{index:?}: comes up, or not: {:?}", pe.booting)
     })?;
@@ -75,9 +75,7 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
         })?;
         let called = outermost.is_some_and(|outermost| !core::ptr::eq(outermost, running));
         ensure(
-            !called
-                || matches!(running.model, Model::DirectRequest { .. } | Model::SecureInterrupt)
-                || depth == 0 && afresh(running),
+            !called || matches!(running.model, Model::DirectRequest { .. } | Model::SecureInterrupt) || afresh(running),
             || {
                 format!(
                     "{index:?}: {:?} was called to {:?}",

@@ -24,8 +24,9 @@ use crate::{
     lifecycle::reset,
     machine::{Machine, TableMemory},
     mailbox::Buffers,
-    partition::{Health, OnPartition, Partition},
+    partition::{Health, Multiplicity, OnPartition, Partition},
     spmc::{Pe, Running, Spmc},
+    timer::bit,
     vcpu::{Model, State},
 };
 
@@ -214,6 +215,22 @@ impl Spmc {
             preempts: false,
             faults: FaultHistory::default(),
         })
+    }
+
+    /// A context has started. If it is the first after its partition was stopped, those of other PEs, which are off, may
+    /// have got interrupts meanwhile, and could not be started for them.
+    pub(crate) fn tell_others_of_start<M: Machine>(&self, machine: &mut M, pe: PeIndex, partition: &Partition) {
+        if partition.restart.is_none() || partition.multiplicity == Multiplicity::Migratable {
+            return;
+        }
+        let online = self.online.load(Ordering::SeqCst) & !bit(pe);
+        for (other, slot) in (0..).map(PeIndex::new).zip(&partition.slots) {
+            // Who has just raised one either finds the partition started, behind this lock, or is seen to have.
+            let is_off = matches!(*slot.lock(), State::Off(_));
+            if is_off && slot.interrupts.wanting() != 0 && online & bit(other) != 0 {
+                machine.kick(self.cpu(other));
+            }
+        }
     }
 
     /// What others do for a partition that is gone, the normal world may bring to its end.

@@ -188,6 +188,7 @@ impl Spmc {
         machine.park(&mut running.ctx);
         if was_init {
             running.partition.set_ready();
+            self.tell_others_of_start(machine, pe.index, running.partition);
         }
         self.rests(&mut pe.attention, machine, pe.index, &running);
         put_back(running.slot, State::Waiting(running.ctx));

@@ -116,10 +116,14 @@ impl VirtualInterrupts {
         self.deactivate(Line::TIMER);
     }
 
-    /// Forgets what devices have raised, and what of it was taken.
+    /// Forgets what devices have raised, what of it was taken, and what of it was told. Until it has started, the context
+    /// wants all of them.
     pub(crate) fn forget_devices(&self) {
-        self.pending.fetch_and((1 << SOFTWARE_LINES) - 1, Relaxed);
+        for lines in [&self.told, &self.left, &self.pending] {
+            lines.fetch_and((1 << SOFTWARE_LINES) - 1, Relaxed);
+        }
         self.active.store(0, Relaxed);
+        self.enabled.fetch_or(u64::MAX << SOFTWARE_LINES, Relaxed);
     }
 
     /// Makes a line pending, whether it is enabled or not.

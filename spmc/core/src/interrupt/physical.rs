@@ -205,6 +205,7 @@ impl Spmc {
             return;
         };
         let pinned = |partition: &&Partition| partition.multiplicity == Multiplicity::Pinned && !partition.is_stopped();
+        let mut moved = false;
         for partition in self.partitions.iter().filter(pinned) {
             let Some(slot) = partition.slot(partition.vcpu_on(pe.index)) else {
                 continue;
@@ -221,6 +222,8 @@ impl Spmc {
                 if let Some(line) = line {
                     slot.interrupts.withdraw(line);
                     self.pend(pe, machine, partition, VcpuIndex::new(other), line);
+                    // That context may have to be started for it.
+                    moved = true;
                 }
             }
         }
@@ -231,7 +234,7 @@ impl Spmc {
             partition.multiplicity == Multiplicity::Migratable
                 && slot.is_some_and(|slot| slot.interrupts.wanting() != 0)
         };
-        if online != 0 && self.partitions.iter().any(is_due) {
+        if online != 0 && (moved || self.partitions.iter().any(is_due)) {
             machine.kick(self.cpu(PeIndex::new(other)));
         }
     }

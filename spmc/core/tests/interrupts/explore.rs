@@ -10,6 +10,7 @@ use std::{
     fmt::Write as _,
     hash::{BuildHasher, RandomState},
     io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     time::{Duration, Instant},
 };
 
@@ -127,10 +128,19 @@ impl Search<'_> {
             if !is_fresh {
                 self.put_back(place);
             }
-            self.world.take(step);
+            let world = &mut self.world;
+            let taken = catch_unwind(AssertUnwindSafe(|| {
+                world.take(step);
+                world.check()
+            }));
             self.transitions += 1;
-            if let Err(what) = self.world.check() {
-                panic!("{what}\n{}{step:?}", self.path(place));
+            match taken {
+                Ok(Ok(())) => {}
+                Ok(Err(what)) => panic!("{what}\n{}{step:?}", self.path(place)),
+                Err(panic) => {
+                    println!("{}{step:?}", self.path(place));
+                    resume_unwind(panic);
+                }
             }
             let (to, is_new) = self.states.insert(self.world.state());
             if is_new {

@@ -19,7 +19,7 @@ mod world;
 use tantalum_core::{
     interrupt::Signal,
     machine::fake::PartitionBuilder,
-    manifest::partition::{NsInterruptsAction, OtherSInterruptsAction, SriPolicy, Trigger},
+    manifest::partition::{NsInterruptsAction, OtherSInterruptsAction, PowerManagement, SriPolicy, Trigger},
 };
 
 use crate::{
@@ -48,6 +48,14 @@ fn managed_exit(mut partition: PartitionBuilder) -> PartitionBuilder {
     partition.ns_interrupts = NsInterruptsAction::ManagedExit;
     partition.managed_exit = Signal::Fiq;
     partition
+}
+
+fn restarts(partition: PartitionBuilder) -> PartitionBuilder {
+    partition.restart()
+}
+
+fn wants_power_messages(partition: PartitionBuilder) -> PartitionBuilder {
+    partition.power(PowerManagement::CPU_OFF)
 }
 
 fn queues(mut partition: PartitionBuilder) -> PartitionBuilder {
@@ -179,5 +187,115 @@ fn partition_that_the_normal_world_schedules() {
         name: "2 PEs, one that the normal world schedules",
         partitions: &[scheduled, PartitionBuilder::migratable],
         ..TWO
+    });
+}
+
+#[test]
+fn partition_that_exits_in_its_own_way() {
+    explore(&Setup {
+        name: "2 PEs, managed exit",
+        pes: 2,
+        partitions: &[managed_exit],
+        ..ONE
+    });
+}
+
+#[test]
+fn chain_of_three() {
+    explore(&Setup {
+        name: "1 PE, 3 partitions, of which one exits in its own way and one queues",
+        partitions: &[managed_exit, same, queues],
+        happens: CALLS,
+        devices: &[EDGE],
+        ..ONE
+    });
+}
+
+#[test]
+fn timers() {
+    explore(&Setup {
+        name: "1 PE, 2 partitions with timers",
+        partitions: &[same, same],
+        devices: &[],
+        happens: CALLS.union(Happens::TIMERS),
+        ..ONE
+    });
+}
+
+#[test]
+fn timer_of_a_migratable_partition() {
+    explore(&Setup {
+        name: "2 PEs, which go off and come up, a migratable partition with a timer, an edge",
+        pes: 2,
+        partitions: &[PartitionBuilder::migratable],
+        happens: CALLS.union(Happens::TIMERS).union(Happens::POWER),
+        ..ONE
+    });
+}
+
+#[test]
+fn timers_and_ipis_of_a_pinned_partition() {
+    explore(&Setup {
+        name: "2 PEs, which go off and come up, a pinned partition with timers and IPIs",
+        pes: 2,
+        partitions: &[same],
+        devices: &[],
+        happens: CALLS.union(Happens::TIMERS).union(Happens::POWER).union(Happens::IPIS),
+    });
+}
+
+#[test]
+fn timers_of_two_migratable_partitions() {
+    explore(&Setup {
+        name: "2 PEs, 2 migratable partitions with timers",
+        pes: 2,
+        partitions: &[PartitionBuilder::migratable, PartitionBuilder::migratable],
+        devices: &[],
+        happens: CALLS.union(Happens::TIMERS),
+    });
+}
+
+#[test]
+fn pes_that_go_off() {
+    explore(&Setup {
+        name: "2 PEs, which go off and come up, one partition that wants to know, one that moves",
+        partitions: &[wants_power_messages, PartitionBuilder::migratable],
+        happens: Happens::REQUESTS
+            .union(Happens::CHAINS)
+            .union(Happens::NORMAL_WORLD)
+            .union(Happens::POWER),
+        ..TWO
+    });
+}
+
+#[test]
+fn partition_that_starts_afresh() {
+    explore(&Setup {
+        name: "2 PEs, a pinned partition that ends and starts afresh",
+        pes: 2,
+        partitions: &[restarts],
+        happens: CALLS.union(Happens::ABORTS).union(Happens::POWER),
+        ..ONE
+    });
+}
+
+#[test]
+fn partitions_that_start_afresh() {
+    explore(&Setup {
+        name: "2 PEs, 2 partitions that end, one starts afresh",
+        partitions: &[|partition| partition.restart().migratable(), same],
+        happens: CALLS.union(Happens::ABORTS),
+        ..TWO
+    });
+}
+
+#[test]
+fn partition_that_the_normal_world_schedules_alone() {
+    explore(&Setup {
+        name: "2 PEs, a pinned partition that the normal world schedules, IPIs and timers",
+        pes: 2,
+        partitions: &[scheduled],
+        happens: CALLS.union(Happens::IPIS).union(Happens::TIMERS),
+        ..ONE
     });
 }

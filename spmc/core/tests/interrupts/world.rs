@@ -141,6 +141,8 @@ struct Outside {
     interrupted: u8,
     /// By context: the normal world was told to run it.
     told: u8,
+    /// By PE: the SPMD turns it off when the partitions were told.
+    going_off: u8,
 }
 
 const fn bit(index: usize) -> u8 {
@@ -193,17 +195,22 @@ impl<'s> World<'s> {
             raised,
             interrupted,
             told,
+            going_off,
         } = self.outside;
-        (self.system.parts(), u32::from_le_bytes([raised, interrupted, told, 0]))
+        (
+            self.system.parts(),
+            u32::from_le_bytes([raised, interrupted, told, going_off]),
+        )
     }
 
     pub fn put_back<'p>(&mut self, parts: impl IntoIterator<Item = &'p Part>, outside: u32) {
         self.system.put_back(parts);
-        let [raised, interrupted, told, _] = outside.to_le_bytes();
+        let [raised, interrupted, told, going_off] = outside.to_le_bytes();
         self.outside = Outside {
             raised,
             interrupted,
             told,
+            going_off,
         };
     }
 
@@ -302,10 +309,11 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Whether a context works for the one that runs on a PE, and wants to be run by it.
-    fn works_for(&self, slot: &Slot, me: usize, vcpu: usize) -> bool {
+    /// Whether the context of a PE of another partition works for the one that runs there, and wants to be run by it.
+    fn works_for(&self, pe: usize, other: usize, (me, vcpu): (usize, usize)) -> bool {
+        let (owner, slot) = (self.partition(other), self.slot_on(pe, other));
         matches!(&*slot.lock(), State::Suspended { resumer, .. }
-            if resumer.endpoint == self.partition(me).endpoint() && resumer.vcpu.index() == vcpu)
+            if !owner.is_stopped() && resumer.endpoint == self.partition(me).endpoint() && resumer.vcpu.index() == vcpu)
     }
 
     /// What can happen next, and whether it is what a system does in which nothing new happens, where partitions do their
@@ -345,7 +353,12 @@ impl<'s> World<'s> {
         if self.system.machine.schedule_receiver_raised != 0 {
             steps.push((Step::Ask(here), true));
         }
-        if self.happens(Happens::POWER) {
+        // Whoever turned the last one off would not be there to turn one on.
+        let stays = |other: usize| {
+            other != pe && self.system.owner(other) != Owner::Off && self.outside.going_off & bit(other) == 0
+        };
+        let others_are_on = (0..self.setup.pes).any(stays);
+        if self.happens(Happens::POWER) && others_are_on {
             steps.push((Step::PowerOff(here), false));
         }
     }
@@ -364,7 +377,8 @@ impl<'s> World<'s> {
         }
         let mut busy = told || disabled;
         for other in (0..self.setup.partitions.len()).filter(|other| *other != me) {
-            let works_for_me = self.works_for(self.slot_on(pe, other), me, vcpu);
+            // FFA_RUN is not for one that starts.
+            let works_for_me = !starting && self.works_for(pe, other, (me, vcpu));
             if works_for_me || self.happens(Happens::RUNS) {
                 steps.push((Step::Run(here, byte(other)), works_for_me && !busy));
             }
@@ -377,8 +391,10 @@ impl<'s> World<'s> {
         if owes {
             steps.push((Step::Respond(here), !busy));
         }
-        // Refused where a response is owed.
-        steps.push((Step::Wait(here), !busy && !owes));
+        if !disabled {
+            // Refused where a response is owed.
+            steps.push((Step::Wait(here), !busy && !owes));
+        }
         if self.happens(Happens::YIELDS) {
             steps.push((Step::Yield(here), false));
         }
@@ -515,6 +531,7 @@ impl<'s> World<'s> {
             Step::Other(pe) => self.exit(at(pe), Exit::Fiq),
             Step::Ask(pe) => self.ask(at(pe)),
             Step::PowerOff(pe) => {
+                set(&mut self.outside.going_off, at(pe), true);
                 self.call(at(pe), &[REQUEST, SPMD_TO_SPMC, PSCI_REQUEST, CPU_OFF]);
                 self.may_go_off(at(pe));
             }
@@ -551,6 +568,7 @@ impl<'s> World<'s> {
         let [x0, x1, ..] = self.system.regs(pe);
         if self.system.owner(pe) == Owner::NormalWorld && (x0, x1) == (RESPONSE, SPMC_TO_SPMD) {
             self.system.went_off(pe);
+            set(&mut self.outside.going_off, pe, false);
         }
     }
 

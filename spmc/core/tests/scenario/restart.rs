@@ -2,9 +2,10 @@
 
 use tantalum_core::{
     addr::{PhysAddr, World},
-    machine::fake::FakeMachine,
-    manifest::partition::PowerManagement,
-    spmc::Spmc,
+    interrupt::Line,
+    machine::{KICK_INTERRUPT, fake::FakeMachine},
+    manifest::partition::{PowerManagement, Trigger},
+    spmc::{Exit, Spmc},
 };
 
 use crate::support::*;
@@ -27,6 +28,15 @@ fn system() -> (Spmc, FakeMachine) {
     (spmc, machine)
 }
 const M: u64 = 0x8004;
+
+const DEVICE: u32 = 40;
+
+/// One that may be started afresh and has a device.
+fn with_device() -> (Spmc, FakeMachine) {
+    Builder::new(2)
+        .partition_with("a", |p| p.restart().device_interrupt(DEVICE, Trigger::Edge))
+        .build()
+}
 
 fn memory(system: &mut System<'_>, index: usize, offset: u64) -> [u8; 10] {
     let at = PhysAddr::new(Builder::memory(index).base().as_u64() + offset);
@@ -297,6 +307,100 @@ fn migratable_context_starts_where_it_was() {
     system.smc(1, &[MSG_WAIT]);
     system.ask(0, M);
     system.respond(0, M, 0);
+}
+
+/// An interrupt of its device comes while it starts afresh on another PE: its context is started here when that has ended.
+#[test]
+fn interrupt_while_it_starts_is_not_lost() {
+    let (spmc, machine) = with_device();
+    let mut system = System::booted(&spmc, machine);
+    // Its context there wants interrupts, as it did before.
+    system.ask(0, A);
+    system.hvc(0, &[0xff03, u64::from(DEVICE), 1, 0]);
+    system.respond(0, A, 0);
+    system.ask(1, A);
+    system.smc(1, &[ABORT]);
+    system.machine.raise(DEVICE);
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, NORMAL_WORLD_RESUME));
+    assert_eq!(system.machine.pending(0), None);
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!(system.owner(1), NWD);
+    assert_eq!(system.machine.pending(0), Some(KICK_INTERRUPT));
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!(system.owner(0), runs(A, 0));
+    assert!(
+        spmc.partitions()[0].slots[0]
+            .interrupts
+            .is_pending(Line::new(16).expect("a line"))
+    );
+}
+
+/// What a context was told of before its partition failed, and did not take, is nothing that it was told of since.
+#[test]
+fn interrupt_that_was_not_taken_before_the_fault_comes_again() {
+    let (spmc, machine) = with_device();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.hvc(0, &[0xff03, u64::from(DEVICE), 1, 0]);
+    system.respond(0, A, 0);
+    system.machine.raise(DEVICE);
+    system.nwd(0, &[INTERRUPT]);
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.owner(0), NWD);
+    system.ask(1, A);
+    system.smc(1, &[ABORT]);
+    system.smc(1, &[MSG_WAIT]);
+    system.machine.raise(DEVICE);
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!(system.owner(0), runs(A, 0));
+}
+
+/// A context that has not come as far as to say which interrupts it wants, when its partition fails, starts for any.
+#[test]
+fn interrupt_starts_a_context_that_has_enabled_none() {
+    let (spmc, machine) = with_device();
+    let mut system = System::booted(&spmc, machine);
+    system.turn_off(0);
+    system.online(0);
+    system.ask(1, A);
+    system.smc(0, &[ABORT]);
+    system.exit(1, Exit::Irq);
+    assert_eq!((system.owner(0), system.owner(1)), (NWD, runs(A, 1)));
+    system.smc(1, &[MSG_WAIT]);
+    system.machine.interrupts.get_mut(&DEVICE).expect("it is enabled").pe = 0;
+    system.machine.raise(DEVICE);
+    system.nwd(0, &[INTERRUPT]);
+    assert_eq!(system.owner(0), runs(A, 0));
+}
+
+/// The PE that has taken an interrupt goes off. The context that gets it has not started since.
+#[test]
+fn interrupt_of_a_pe_that_goes_off_starts_the_context_of_another() {
+    let (spmc, machine) = with_device();
+    let mut system = System::booted(&spmc, machine);
+    for pe in [1, 0] {
+        system.ask(pe, A);
+        system.hvc(pe, &[0xff03, u64::from(DEVICE), 1, 0]);
+        system.respond(pe, A, 0);
+    }
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.hvc(0, &[0xff03, u64::from(DEVICE), 1, 0]);
+    system.smc(0, &[MSG_WAIT]);
+    system.machine.raise(DEVICE);
+    system.nwd(0, &[INTERRUPT]);
+    // It waits without having taken it.
+    system.smc(0, &[MSG_WAIT]);
+    system.turn_off(0);
+    assert_eq!(system.machine.pending(1), Some(KICK_INTERRUPT));
+    system.nwd(1, &[INTERRUPT]);
+    assert_eq!(system.owner(1), runs(A, 1));
+    assert!(
+        spmc.partitions()[0].slots[1]
+            .interrupts
+            .is_pending(Line::new(16).expect("a line"))
+    );
 }
 
 #[test]

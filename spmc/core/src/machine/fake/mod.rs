@@ -70,7 +70,8 @@ impl ForeignMemory {
         }
     }
 
-    fn byte(&mut self, world: World, at: PhysAddr) -> Result<&mut u8, MemoryFault> {
+    /// The bytes from an address to the end of its page.
+    fn bytes(&mut self, world: World, at: PhysAddr) -> Result<&mut [u8], MemoryFault> {
         let page = (world, at.page_base().as_u64());
         if self.broken.contains(&page) {
             return Err(MemoryFault { at });
@@ -78,7 +79,7 @@ impl ForeignMemory {
         let offset = usize::try_from(at.page_offset()).expect("small");
         self.pages
             .get_mut(&page)
-            .map(|page| &mut page[offset])
+            .map(|page| &mut page[offset..])
             .ok_or(MemoryFault { at })
     }
 
@@ -87,10 +88,13 @@ impl ForeignMemory {
     /// # Errors
     /// When some byte does not exist, or is broken.
     pub fn read(&mut self, world: World, from: PhysAddr, into: &mut [u8]) -> Result<(), MemoryFault> {
-        let mut at = from;
-        for byte in into {
-            *byte = *self.byte(world, at)?;
-            at = PhysAddr::new(at.as_u64().wrapping_add(1));
+        let (mut at, mut into) = (from, into);
+        while !into.is_empty() {
+            let bytes = self.bytes(world, at)?;
+            let (now, later) = into.split_at_mut(bytes.len().min(into.len()));
+            now.copy_from_slice(&bytes[..now.len()]);
+            at = PhysAddr::new(at.as_u64().wrapping_add(now.len() as u64));
+            into = later;
         }
         Ok(())
     }
@@ -100,10 +104,13 @@ impl ForeignMemory {
     /// # Errors
     /// When some byte does not exist, or is broken.
     pub fn write(&mut self, world: World, to: PhysAddr, from: &[u8]) -> Result<(), MemoryFault> {
-        let mut at = to;
-        for byte in from {
-            *self.byte(world, at)? = *byte;
-            at = PhysAddr::new(at.as_u64().wrapping_add(1));
+        let (mut at, mut from) = (to, from);
+        while !from.is_empty() {
+            let bytes = self.bytes(world, at)?;
+            let (now, later) = from.split_at(bytes.len().min(from.len()));
+            bytes[..now.len()].copy_from_slice(now);
+            at = PhysAddr::new(at.as_u64().wrapping_add(now.len() as u64));
+            from = later;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A state is taken to [`Part`]s, of which most are the same in most states: who keeps many states keeps each part once.
 //! Left out is what the interrupt and scheduling policy does not act on, and what models of it do not change:
-//! * registers of contexts (of the normal world, x0 is kept while its PE does something else first), so that none is a
+//! * registers of contexts (of the normal world, x0-x2 are kept while its PE does something else first), so that none is a
 //!   partition's at S-EL0, which is told of interrupts in them,
 //! * whether virtual interrupts are asserted, and interrupts of the normal world masked, in a context that is not on a PE:
 //!   it is put back with the wrong ones, which must not matter,
@@ -60,7 +60,7 @@ enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct KeptPe {
     owner: Owner,
-    x0: u64,
+    normal_world: [u64; 3],
     /// Callers, and who runs.
     contexts: Vec<OnPe>,
     booting: Option<usize>,
@@ -230,7 +230,7 @@ impl<'s> System<'s> {
 
     fn keep_pe(&self, index: usize) -> KeptPe {
         let Pe {
-            normal_world: [x0, ..],
+            normal_world: [x0, x1, x2, ..],
             index: _,
             running,
             chain,
@@ -250,7 +250,7 @@ impl<'s> System<'s> {
         } = &self.machine.pes[index];
         KeptPe {
             owner: self.owners[index],
-            x0: if running.is_some() { *x0 } else { 0 },
+            normal_world: if running.is_some() { [*x0, *x1, *x2] } else { [0; 3] },
             contexts: chain.iter().chain(running).map(OnPe::new).collect(),
             booting: *booting,
             relay: *relay,
@@ -336,7 +336,7 @@ impl<'s> System<'s> {
         });
         let pe = &mut self.pes[index];
         pe.normal_world = [0; 18];
-        pe.normal_world[0] = kept.x0;
+        pe.normal_world[..3].copy_from_slice(&kept.normal_world);
         pe.chain.clear();
         pe.chain
             .extend(contexts.by_ref().take(kept.contexts.len().saturating_sub(1)));
