@@ -392,6 +392,13 @@ def tb_fw_config(arguments, given, packages, board):
     return check_config(compile_tree(source, arguments.out / "tb_fw_config.dtb"), "TB_FW_CONFIG", board.max_config)
 
 
+def version_line(spmc_manifest):
+    """The version of FF-A that our normal world is to speak, if a comment in the SPMC's manifest says which."""
+    source = Path(spmc_manifest).read_bytes() if spmc_manifest != "none" else b""
+    found = re.search(rb"^// normal world: FF-A (\d+)\.(\d+)$", source, re.MULTILINE)
+    return "version {} {}\n".format(*map(int, found.groups())) if found else ""
+
+
 def pack(arguments, given):
     board = FVP if arguments.fvp else QEMU
     spmc_manifest = given.get("SPMC_MANIFEST") or arguments.scenario / "spmc.dts"
@@ -423,7 +430,7 @@ def pack(arguments, given):
         print(f"    {what}", file=sys.stderr)
     # For the shell, that people call them by their names.
     names = "".join(f"{package.uuid} {package.name}\n" for package in packages)
-    (arguments.out / "partitions").write_text(names)
+    (arguments.out / "partitions").write_text(names + version_line(spmc_manifest))
     known = "".join(image_line(package) for package in packages if package.program)
     (arguments.out / "images").write_text(known)
     fip = make_fip(entries)

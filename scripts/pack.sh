@@ -3,7 +3,8 @@
 #
 # Usage: pack.sh SCENARIO [FOLDER]    packs into FOLDER (target/qemu/SCENARIO) and prints its name
 # A scenario is a folder (manifests/qemu/SCENARIO, or a path with a slash in it) that holds
-#   spmc.dts           the SPMC's manifest (TOS_FW_CONFIG)
+#   spmc.dts           the SPMC's manifest (TOS_FW_CONFIG). A line "// normal world: FF-A 1.1" in it has our normal world speak
+#                      that version
 #   <partition>.dts    a partition's manifest, for each partition. Its image is the program tantalum-<partition>, unless
 #                      a line "// image: NAME" names another program, or a file (a path with a slash, from this folder;
 #                      $NAME in it is the environment's).

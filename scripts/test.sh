@@ -19,6 +19,9 @@ BOOTS=(
     "test-interrupts 4"
     "test-virtual-gic 4"
     "foreign 4"
+    "ffa-1-0 1"
+    "ffa-1-1 4"
+    "ffa-1-2 1"
 )
 LOGS=$OUT/logs
 

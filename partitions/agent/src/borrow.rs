@@ -30,21 +30,34 @@ const PAGE: u64 = 0x1000;
 #[derive(Debug)]
 pub struct Borrower {
     own_id: u16,
+    layout: Layout,
     tx: u64,
     is_mapped: bool,
 }
 
 impl Borrower {
-    /// A partition that has no buffers yet.
+    /// A partition that has no buffers yet, and speaks FF-A 1.2.
     #[must_use]
     pub fn new(own_id: u16) -> Self {
         // Behind all that the image needs.
         let tx = (image_range().end as u64).next_multiple_of(PAGE) + PAGE;
         Self {
             own_id,
+            layout: Layout::V1_2,
             tx,
             is_mapped: false,
         }
+    }
+
+    /// The same for one that speaks FF-A 1.`minor`.
+    #[must_use]
+    pub fn speaking(self, minor: u32) -> Self {
+        let layout = match minor {
+            0 => Layout::V1_0,
+            1 => Layout::V1_1,
+            _ => Layout::V1_2,
+        };
+        Self { layout, ..self }
     }
 
     /// The address of TX; RX is the page behind it.
@@ -78,7 +91,7 @@ impl Borrower {
             given => given,
         };
         let request = Transaction {
-            layout: Layout::V1_2,
+            layout: self.layout,
             sender: 0,
             attributes: 0,
             flags: 0,

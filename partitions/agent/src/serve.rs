@@ -109,6 +109,7 @@ impl Agent {
             MANIFEST_SIZE.store(size as u64, Ordering::Relaxed);
         }
         let own_id = SMC.id_get().unwrap_or(0);
+        let version = information.and_then(|information| information.number("ffa-version"));
         Self {
             name,
             own_id,
@@ -120,7 +121,7 @@ impl Agent {
             state: [0; 32],
             dangerous: false,
             client: SMC,
-            borrower: Borrower::new(own_id),
+            borrower: Borrower::new(own_id).speaking(version.unwrap_or(0x1_0002) & 0xffff),
         }
     }
 

@@ -21,7 +21,7 @@ const MESSAGE: [u64; 2] = [20, 22];
 const PATIENCE: u64 = 2000;
 
 /// The file with lines of a UUID and a name: the partitions of the scenario.
-const FILE: &str = "opt/tantalum/partitions";
+pub const FILE: &str = "opt/tantalum/partitions";
 
 /// Visits all of them.
 pub fn run(world: &World, score: &mut Score) {

@@ -136,10 +136,12 @@ impl Spmc {
         let Route { source, destination } = header.route;
         if !destination.is_secure() {
             // Between VMs it is the hypervisor's matter; so is which of its VMs take messages.
-            let from_partition = source.is_secure();
-            return from_partition
-                .then(|| self.normal_world_version())
-                .ok_or(FfaError::InvalidParameters);
+            let version = self.normal_world_version();
+            return match source.is_secure() {
+                true if version >= V1_1 => Ok(version),
+                true => Err(FfaError::Denied),
+                false => Err(FfaError::InvalidParameters),
+            };
         }
         let receiver = self.find(destination).ok_or(FfaError::InvalidParameters)?;
         if receiver.is_stopped() {

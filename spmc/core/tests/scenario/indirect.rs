@@ -370,6 +370,20 @@ fn normal_world_to_partition_and_back() {
 }
 
 #[test]
+fn normal_world_of_1_0_has_no_such_messages() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    assert_eq!(system.negotiate(0, 0x1_0000), 0x1_0002);
+    system.nwd(0, &[RXTX_MAP, NWD_TX, NWD_RX, 1]);
+    assert_eq!(system.regs(0), success(0));
+    system.nwd_fails(0, &[MSG_SEND2], NOT_SUPPORTED);
+    put_tx(&mut system, A, &message(A, 0, &[1; 8], &[]));
+    system.ask(0, A);
+    system.smc_fails(0, &[MSG_SEND2], DENIED);
+    assert_eq!(read(&mut system, World::NonSecure, NWD_RX, 8), [0; 8]);
+}
+
+#[test]
 fn normal_world_is_told_when_it_has_a_bitmap() {
     let (spmc, machine) = system();
     let mut system = with_normal_world(&spmc, machine);
