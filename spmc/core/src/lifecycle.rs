@@ -9,7 +9,7 @@ use crate::{
     report::{self, Cause},
     s_el0::{PSTATE_EL0_MASKED, back_to_el0},
     spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply, success},
-    vcpu::{Model, Slot, State, put_back},
+    vcpu::{Model, Moves, Slot, State, put_back},
 };
 
 /// `VMPIDR_EL2` bit 31, RES1.
@@ -69,7 +69,7 @@ impl Spmc {
         let Some(running) = pe.running.as_ref() else {
             return refuse(pe, FfaError::Aborted);
         };
-        if running.model != Model::Init {
+        if !running.model.allows(Moves::FAIL) {
             return answer(pe, Err(FfaError::NotSupported));
         }
         let [_, _, w2, ..] = running.ctx.x;

@@ -9,7 +9,7 @@ use crate::{
     messaging::is_pinned_elsewhere,
     partition::Partition,
     spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
-    vcpu::{Framework, Model, Slot, State, Suspension, put_back},
+    vcpu::{Framework, Model, Moves, Slot, State, Suspension, put_back},
 };
 
 /// FFA_MSG_WAIT, bit 0 of w2: the RX buffer is kept. Until FF-A 1.1 there are no flags, and the register is ignored.
@@ -70,7 +70,7 @@ impl Spmc {
         let target = Target::decode(w1);
         let result = if target.endpoint == caller.partition.endpoint() || pe.chain.len() == pe.chain.capacity() {
             Err(FfaError::InvalidParameters)
-        } else if caller.model == Model::Init {
+        } else if !caller.model.allows(Moves::RUN) {
             Err(FfaError::Denied)
         } else {
             self.resume(pe, target, caller.target(), caller.ctx.mask_ns_interrupts)
@@ -169,7 +169,7 @@ impl Spmc {
             return refuse(pe, FfaError::Aborted);
         };
         let [_, _, flags, ..] = running.ctx.x;
-        let result = if matches!(running.model, Model::DirectRequest { .. } | Model::Framework(_)) {
+        let result = if !running.model.allows(Moves::WAIT) {
             Err(FfaError::Denied)
         } else if low(flags) & !RETAIN_RX != 0 && running.partition.is_v1_2() {
             Err(FfaError::InvalidParameters)
@@ -207,7 +207,7 @@ impl Spmc {
             return refuse(pe, FfaError::Aborted);
         };
         let [_, _, timeout_low, timeout_high, x4, x5, x6, x7, ..] = running.ctx.x;
-        if running.model == Model::Init || is_for_firmware(running.model) {
+        if !running.model.allows(Moves::YIELD) {
             return answer(pe, Err(FfaError::Denied));
         }
         if low(x4 | x5 | x6 | x7) != 0 {

@@ -41,6 +41,54 @@ pub enum Framework {
     VmDestroyed,
 }
 
+bitflags::bitflags! {
+    /// Calls by which a running context gives the PE up, or on. All others end at once, in any model.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Moves: u8 {
+        /// FFA_MSG_WAIT: to WAITING.
+        const WAIT = 1 << 0;
+        /// FFA_MSG_SEND_DIRECT_RESP and RESP2: to WAITING.
+        const RESPOND = 1 << 1;
+        /// FFA_YIELD: to BLOCKED.
+        const YIELD = 1 << 2;
+        /// FFA_RUN: BLOCKED until the other context gives the PE back.
+        const RUN = 1 << 3;
+        /// FFA_MSG_SEND_DIRECT_REQ and REQ2: BLOCKED until the response.
+        const REQUEST = 1 << 4;
+        /// FFA_ERROR: to the end of its partition.
+        const FAIL = 1 << 5;
+    }
+}
+
+impl Model {
+    /// What a context may do in this model: the tables of FF-A 1.2, chapter 8. Elsewhere it gets DENIED, and NOT_SUPPORTED
+    /// for FFA_ERROR.
+    ///
+    /// Who waits for a response and nothing else (EL3's logical partitions, the SPMC with a power message) does not get
+    /// FFA_YIELD. A framework message is a direct request in all other respects.
+    #[must_use]
+    pub const fn moves(self) -> Moves {
+        let calls = Moves::REQUEST.union(Moves::RUN);
+        match self {
+            Self::Init => Moves::WAIT.union(Moves::REQUEST).union(Moves::FAIL),
+            Self::Run => calls.union(Moves::WAIT).union(Moves::YIELD),
+            Self::DirectRequest { requester, .. } if requester.is_el3_logical() => calls.union(Moves::RESPOND),
+            Self::Framework(Framework::Power) => calls.union(Moves::RESPOND),
+            Self::DirectRequest { .. } | Self::Framework(_) => calls.union(Moves::RESPOND).union(Moves::YIELD),
+            Self::SecureInterrupt => calls.union(Moves::WAIT),
+        }
+    }
+
+    /// Whether a context may do one thing in this model.
+    #[must_use]
+    pub const fn allows(self, one: Moves) -> bool {
+        self.moves().contains(one)
+    }
+}
+
+// A response needs to know who waits for it, and a request is allowed to all: both are on the way of every message.
+const _: () = assert!(Model::Init.allows(Moves::REQUEST) && Model::SecureInterrupt.allows(Moves::REQUEST));
+
 impl Framework {
     /// Who waits for the response.
     #[must_use]

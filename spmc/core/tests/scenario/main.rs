@@ -31,6 +31,7 @@ mod partition_info_get_regs;
 mod psci;
 mod restart;
 mod run;
+mod runtime_model;
 mod s_el0;
 mod secondary_ep_register;
 mod secure_interrupt;
