@@ -114,7 +114,11 @@ impl Spmc {
         while let Some(running) = pe.running.take() {
             let (partition, preempts) = (running.partition, running.preempts);
             retire(machine, running);
-            if let Some(mut afresh) = self.bury(pe, machine, partition) {
+            let afresh = self.bury(pe, machine, partition);
+            if self.holds_back() {
+                pe.attention.insert(Attention::DUE);
+            }
+            if let Some(mut afresh) = afresh {
                 afresh.preempts = preempts;
                 pe.running = Some(afresh);
                 return Action::Run;

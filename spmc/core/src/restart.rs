@@ -5,8 +5,8 @@
 //! FFA_MSG_WAIT, before whoever waited for the partition learns that its call was ABORTED. Contexts pinned to other PEs are
 //! started when they are next asked, which is answered with BUSY, or when a device interrupts them. A partition that fails while it starts stays stopped.
 //!
-//! What it had borrowed is relinquished before, and what it had sent is reclaimed. If others still have some of that, or it
-//! has given pages of its image away, it stays stopped.
+//! What it had borrowed is relinquished before, and what it had sent is reclaimed. While others still have some of that, it is
+//! held back, and started when the last of them lets go. If it has given pages of its image away, it stays stopped.
 
 use core::{
     ops::ControlFlow,
@@ -49,6 +49,8 @@ pub struct Restart {
     buffers: Option<Buffers>,
     /// It has failed to start.
     failed: AtomicBool,
+    /// Others have memory of it: it can start when they let go.
+    held_back: AtomicBool,
     /// How often people have heard of its end; one more when they no longer do.
     reports: AtomicU8,
     /// Held by the PE that looks whether the last context has left, and restores it then. Contexts that leave at the same
@@ -65,6 +67,7 @@ impl Restart {
             version,
             buffers,
             failed: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
             reports: AtomicU8::new(0),
             claim: TicketMutex::new(()),
         }
@@ -108,7 +111,16 @@ impl Spmc {
             return None;
         }
         self.release_work_for(partition.endpoint());
-        if self.shares.has_shares(partition.endpoint()) || !restore(machine, partition, restart.copy) {
+        // Before looking: who lets go after that sees it.
+        if !restart.held_back.swap(true, Ordering::SeqCst) {
+            self.held_back.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.shares.has_shares(partition.endpoint()) {
+            return None;
+        }
+        restart.held_back.store(false, Ordering::SeqCst);
+        self.held_back.fetch_sub(1, Ordering::SeqCst);
+        if !restore(machine, partition, restart.copy) {
             restart.give_up();
             return None;
         }
@@ -128,6 +140,19 @@ impl Spmc {
             ));
         }
         running
+    }
+
+    /// Whether somebody waits for others to let go of memory.
+    #[inline]
+    pub(crate) fn holds_back(&self) -> bool {
+        self.held_back.load(Ordering::SeqCst) != 0
+    }
+
+    /// Memory was given back: a partition that was held back until then starts on this PE, its first context to run.
+    pub(crate) fn release_held_back<'s, M: Machine>(&'s self, pe: &Pe<'s>, machine: &mut M) -> Option<Running<'s>> {
+        let ready = |partition: &&Partition| is_held_back(partition) && !self.shares.has_shares(partition.endpoint());
+        let mut ready = self.partitions.iter().filter(ready);
+        ready.find_map(|partition| self.bury(pe, machine, partition))
     }
 
     /// Ends what a stopped partition had borrowed and lent, once no context of it is on a PE. `None`: there is one, or it is
@@ -178,7 +203,12 @@ impl Spmc {
             .filter(|partition| partition.restart.is_some() && pe.booting.is_none())?;
         match partition.health() {
             Health::Ready => self.take_off(machine, pe.index, partition, false),
-            Health::Stopped => self.bury(pe, machine, partition),
+            Health::Stopped => {
+                if is_held_back(partition) && self.shares.has_shares(id) {
+                    return None;
+                }
+                self.bury(pe, machine, partition)
+            }
             Health::Starting => None,
         }
     }
@@ -243,6 +273,12 @@ impl Spmc {
             }
         }
     }
+}
+
+/// Whether a partition is to start when others let go of its memory.
+fn is_held_back(partition: &Partition) -> bool {
+    let restart = partition.restart.as_ref();
+    restart.is_some_and(|restart| restart.held_back.load(Ordering::SeqCst))
 }
 
 /// Takes all contexts of a stopped partition out of play. `false`: one is on a PE still.

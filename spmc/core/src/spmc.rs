@@ -191,6 +191,8 @@ pub struct Spmc {
     pub(crate) routing: TicketMutex<()>,
     /// There may be contexts whose timer no PE keeps.
     pub(crate) homeless: AtomicBool,
+    /// Partitions that start afresh when others let go of their memory.
+    pub(crate) held_back: AtomicU32,
 }
 
 impl Spmc {
@@ -237,6 +239,7 @@ impl Spmc {
             online: AtomicU64::new(0),
             routing: TicketMutex::new(()),
             homeless: AtomicBool::new(false),
+            held_back: AtomicU32::new(0),
         }
     }
 
@@ -438,7 +441,13 @@ impl Spmc {
                 }
                 result
             }
-            _ if MemoryManager::serves(function) => self.memory_call(caller, machine, function, asked),
+            _ if MemoryManager::serves(function) => {
+                let result = self.memory_call(caller, machine, function, asked);
+                if self.holds_back() {
+                    pe.attention.insert(Attention::DUE);
+                }
+                result
+            }
             _ => Err(FfaError::NotSupported),
         }
     }

@@ -443,6 +443,14 @@ impl Spmc {
 
     /// Takes a context of this PE that waits and has interrupts. When there is none, nothing is due any more.
     fn take_due<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Option<Running<'s>> {
+        if self.holds_back()
+            && let Some(running) = self.release_held_back(pe, machine)
+        {
+            return Some(Running {
+                preempts: true,
+                ..running
+            });
+        }
         for partition in &self.partitions {
             let vcpu = partition.vcpu_on(pe.index);
             let Some(slot) = partition.slot(vcpu) else { continue };

@@ -219,7 +219,11 @@ impl MemoryManager {
                 continue;
             };
             state.leave(machine, partitions, handle, id);
-            let Some(share) = state.shares.get(handle).filter(|share| share.owner == id) else {
+            let Some(share) = state
+                .shares
+                .get(handle)
+                .filter(|share| share.owner == id && !share.is_given())
+            else {
                 continue;
             };
             share.orphan = true;
@@ -231,10 +235,14 @@ impl MemoryManager {
         }
     }
 
-    /// Whether a share of `owner` is still with a borrower, or being sent.
+    /// Whether a share of `owner` is still with a borrower, or being sent. What was given away is none.
     #[must_use]
     pub fn has_shares(&self, owner: EndpointId) -> bool {
-        self.state.lock().shares.iter().any(|(_, share)| share.owner == owner)
+        let state = self.state.lock();
+        state
+            .shares
+            .iter()
+            .any(|(_, share)| share.owner == owner && !share.is_given())
     }
 
     /// Number of shares, of all owners.

@@ -288,8 +288,12 @@ impl State {
             Some((place, borrower)) => share.set_borrower(machine, place, Borrower { next, ..borrower }),
             None => share.hypervisor_next = next,
         }
-        let ends = share.kind == Kind::Donate && progress.place.is_some() && next == 0;
-        if ends && let Some(share) = self.shares.remove(handle) {
+        let Some((_, receiver)) = progress.place.filter(|_| share.kind == Kind::Donate) else {
+            return;
+        };
+        if next != 0 {
+            self.shares.transfer(handle, receiver.id);
+        } else if let Some(share) = self.shares.remove(handle) {
             share.free(machine);
         }
     }

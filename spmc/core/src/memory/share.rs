@@ -92,6 +92,8 @@ pub(super) struct Sending {
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) owner: EndpointId,
+    /// To whose account it goes: the owner's, or that of the receiver of a donation once it has the memory.
+    payer: EndpointId,
     pub(super) kind: Kind,
     pub(super) flags: u32,
     pub(super) tag: u64,
@@ -118,6 +120,7 @@ impl Share {
     pub(super) const fn new(owner: EndpointId, kind: Kind, flags: u32, tag: u64) -> Self {
         Self {
             owner,
+            payer: owner,
             kind,
             flags,
             tag,
@@ -132,6 +135,11 @@ impl Share {
             end: 0,
             words: Words::new(),
         }
+    }
+
+    /// It is a donation that its receiver has got: the memory is the owner's no more.
+    pub(super) fn is_given(&self) -> bool {
+        self.kind == Kind::Donate && self.retrieved != 0
     }
 
     /// Pages of table memory that it takes.
@@ -558,14 +566,21 @@ impl Shares {
     /// Takes a share out for a change of what it stores; its place stays its own. [`Shares::put`] is to follow.
     pub(super) fn take_out(&mut self, handle: u64) -> Option<Share> {
         let share = self.slot(handle)?.share.take()?;
-        self.refund(share.owner, 1, share.store_pages());
+        self.refund(share.payer, 1, share.store_pages());
         Some(share)
+    }
+
+    /// A share goes to the account of `payer` from now on.
+    pub(super) fn transfer(&mut self, handle: u64, payer: EndpointId) {
+        if let Some(share) = self.take_out(handle) {
+            self.put(handle, Some(Share { payer, ..share }));
+        }
     }
 
     /// Puts a share into the place of its handle; without one, the place becomes free.
     pub(super) fn put(&mut self, handle: u64, share: Option<Share>) {
         if let Some(share) = share {
-            self.charge(share.owner, 1, share.store_pages());
+            self.charge(share.payer, 1, share.store_pages());
             if let Some(slot) = self.slot(handle) {
                 slot.share = Some(share);
             }

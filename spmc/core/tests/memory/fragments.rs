@@ -1,7 +1,7 @@
 //! Transactions and responses in several fragments.
 
 use arm_ffa::FuncId;
-use tantalum_core::{abi::FfaError, addr::World as Side};
+use tantalum_core::{abi::FfaError, addr::World as Side, id::EndpointId, memory::Limits};
 
 use crate::{
     message::{Form, Message, RO, RW},
@@ -333,6 +333,50 @@ fn a_donation_ends_with_its_last_fragment() {
     assert_eq!(w.manager.shares(), 1);
     w.reclaim(SP1, lent, 0).unwrap();
     w.check(300);
+    w.assert_idle();
+}
+
+/// Whoever has got a donation pays for what is still to be told of it, not who has given it.
+#[test]
+fn a_donation_that_was_retrieved_is_the_receivers_to_finish() {
+    let limits = Limits {
+        shares: 8,
+        pages: 16,
+        reserved: 2,
+        tables: 4096,
+    };
+    let mut w = World::with(3, limits);
+    let mut handles = Vec::new();
+    for number in 0..4 {
+        let first = 0x2000 + 0x400 * number;
+        let message = Message::send(Form::V1_2, NWD, &[(SP1, RW)], &scattered(first, 300));
+        let handle = w.send(NWD, FuncId::MemDonate32, &message).unwrap();
+        let request = Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW | 4)]).bytes();
+        w.put_tx(SP1, &request);
+        let length = request.len() as u64;
+        w.call(SP1, FuncId::MemRetrieveReq32, [length, length, 0, 0]).unwrap();
+        w.rx_full[1] = false;
+        assert!(!w.manager.has_shares(EndpointId::new(NWD)));
+        w.check(300 * (number + 1));
+        handles.push(handle);
+    }
+    // Four of eight are the receiver's: it gets no more, and others do.
+    let own = |id: u16, to: u16| Message::send(Form::V1_2, id, &[(to, RW)], &[(sp_base(id), 1)]);
+    assert_eq!(w.send(SP1, FuncId::MemLend32, &own(SP1, SP2)), Err(FfaError::NoMemory));
+    let lent = w.send(SP2, FuncId::MemLend32, &own(SP2, SP3)).unwrap();
+    w.reclaim(SP2, lent, 0).unwrap();
+    for handle in &handles[1..] {
+        let rest = [*handle & 0xffff_ffff, *handle >> 32, 4096, 0];
+        w.call(SP1, FuncId::MemFragRx, rest).unwrap();
+        w.rx_full[1] = false;
+    }
+    let lent = w.send(SP1, FuncId::MemLend32, &own(SP1, SP2)).unwrap();
+    w.reclaim(SP1, lent, 0).unwrap();
+    // The donor's end does not end it, the receiver's does.
+    w.manager.forget(&mut w.machine, &w.sps, EndpointId::new(NWD));
+    assert_eq!(w.manager.shares(), 1);
+    w.manager.forget(&mut w.machine, &w.sps, EndpointId::new(SP1));
+    w.check(1200);
     w.assert_idle();
 }
 

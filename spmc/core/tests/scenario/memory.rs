@@ -563,6 +563,71 @@ fn partition_whose_memory_others_have_does_not_start_afresh() {
     }
 }
 
+/// R has lent a page to B, which has it, and fails. B has the PE.
+fn held_back(system: &mut System<'_>) -> u64 {
+    system.ask(0, R);
+    let handle = sent(system, LEND, B, own(R, 3));
+    system.forward(0, R, B);
+    retrieved(system, R, handle, RW | NX);
+    system.respond(0, B, R);
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    system.nwd_fails(0, &request(0, R), ABORTED);
+    system.nwd_fails(1, &request(0, R), ABORTED);
+    system.ask(0, B);
+    handle
+}
+
+#[test]
+fn partition_starts_afresh_when_the_last_borrower_lets_go() {
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    for _ in 0..2 {
+        let handle = held_back(&mut system);
+        // Others that wait for nothing notice nothing.
+        put(&mut system, &message::relinquish(handle + 1, 0, &[id(B)]));
+        assert_eq!(call(&mut system, &[RELINQUISH]), error(INVALID_PARAMETERS));
+        put(&mut system, &message::relinquish(handle, 0, &[id(B)]));
+        system.smc(0, &[RELINQUISH]);
+        assert_eq!(system.owner(0), runs(R, 0), "on top of b");
+        assert!(has(&system, R, World::Secure, own(R, 3)));
+        system.smc(0, &[MSG_WAIT]);
+        assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), success(0)));
+        system.respond(0, B, 0);
+        system.ask(0, R);
+        system.respond(0, R, 0);
+    }
+    assert_eq!(spmc.shares().shares(), 0);
+}
+
+#[test]
+fn partition_starts_afresh_when_the_last_borrower_is_gone() {
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    held_back(&mut system);
+    system.smc(0, &[ABORT]);
+    // Before the normal world learns of b's end.
+    assert_eq!(system.owner(0), runs(R, 0));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    system.ask(0, R);
+    system.respond(0, R, 0);
+}
+
+#[test]
+fn partition_that_was_held_back_and_fails_to_start_stays_stopped() {
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    let handle = held_back(&mut system);
+    put(&mut system, &message::relinquish(handle, 0, &[id(B)]));
+    system.smc(0, &[RELINQUISH]);
+    assert_eq!(system.owner(0), runs(R, 0));
+    system.smc(0, &[ABORT]);
+    assert_eq!((system.owner(0), system.regs(0)), (runs(B, 0), success(0)));
+    system.respond(0, B, 0);
+    system.nwd_fails(0, &request(0, R), ABORTED);
+}
+
 #[test]
 fn callers_that_are_gone_too_are_buried() {
     let (spmc, machine) = system();
