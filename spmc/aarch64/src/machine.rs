@@ -45,6 +45,10 @@ impl TableMemory for Core {
         pages::allocate_table().map(|page| TableAddr(page as u64))
     }
 
+    fn free_tables(&self) -> usize {
+        pages::usage().available
+    }
+
     fn free_table(&mut self, table: TableAddr) {
         pages::free_table(layout::address(table.0));
     }

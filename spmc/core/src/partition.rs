@@ -152,6 +152,28 @@ pub struct Stage2Tables {
     pub secure: Tables,
     /// Non-secure IPA space.
     pub non_secure: Tables,
+    /// Tables of both when the partition was built.
+    at_boot: usize,
+}
+
+impl Stage2Tables {
+    /// The spaces of a partition that was built.
+    #[must_use]
+    pub const fn new(secure: Tables, non_secure: Tables) -> Self {
+        let at_boot = secure.table_count().saturating_add(non_secure.table_count());
+        Self {
+            secure,
+            non_secure,
+            at_boot,
+        }
+    }
+
+    /// How many tables more the partition may take, of `free` that there are: as many as it leaves for all others. Of what
+    /// was free at first, one partition gets half, the next a quarter, and so on.
+    pub(crate) const fn share_of(&self, free: usize) -> usize {
+        let count = self.secure.table_count().saturating_add(self.non_secure.table_count());
+        free.saturating_sub(count.saturating_sub(self.at_boot)).div_ceil(2)
+    }
 }
 
 /// Table memory of a partition's stage-2 tables, with what invalidates TLBs of them. One type for all changes to tables, so
@@ -171,6 +193,18 @@ impl<'m, M> OnPartition<'m, M> {
             machine,
             roots: Some(roots),
             left: usize::MAX,
+        }
+    }
+
+    /// The same, of which no more than the partition's share may be taken.
+    pub(crate) fn fair(machine: &'m mut M, roots: Stage2Roots, tables: &Stage2Tables) -> Self
+    where
+        M: TableMemory,
+    {
+        let left = tables.share_of(machine.free_tables());
+        Self {
+            left,
+            ..Self::new(machine, roots)
         }
     }
 

@@ -267,6 +267,10 @@ impl TableMemory for FakeMemory {
         Some(TableAddr(BASE + (self.pages.len() as u64 - 1) * 4096))
     }
 
+    fn free_tables(&self) -> usize {
+        self.budget.unwrap_or(usize::MAX)
+    }
+
     fn free_table(&mut self, table: TableAddr) {
         self.live_page(table);
         assert!(

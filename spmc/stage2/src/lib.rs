@@ -64,6 +64,10 @@ pub struct TableAddr(pub u64);
 pub trait TableMemory {
     /// A zeroed table page, or `None` when memory has run out.
     fn allocate_table(&mut self) -> Option<TableAddr>;
+    /// How many pages there are for [`TableMemory::allocate_table`], where that is known.
+    fn free_tables(&self) -> usize {
+        usize::MAX
+    }
     /// Takes back a table page. No translation register and no live descriptor may point to it any more, and TLB
     /// maintenance for it must be complete.
     fn free_table(&mut self, table: TableAddr);

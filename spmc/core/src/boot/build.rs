@@ -421,7 +421,7 @@ fn tables<M: Machine>(
         non_secure.destroy(&mut memory).complete(&mut memory);
         return Err(TOO_SMALL.into());
     }
-    Ok(Stage2Tables { secure, non_secure })
+    Ok(Stage2Tables::new(secure, non_secure))
 }
 
 fn map<M: Machine>(

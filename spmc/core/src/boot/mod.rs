@@ -179,7 +179,6 @@ impl Budget {
             shares,
             pages: number(self.pages / 4),
             reserved: shares / 8,
-            tables: self.pages / 4,
         }
     }
 }

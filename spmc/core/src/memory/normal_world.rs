@@ -263,12 +263,19 @@ impl Declared {
         let index = chunk
             .checked_sub(self.first_chunk)
             .and_then(|index| usize::try_from(index).ok());
-        let place = index
-            .and_then(|index| self.chunks.get_mut(index))
-            .ok_or(FfaError::Denied)?;
-        match place {
+        let index = index.ok_or(FfaError::Denied)?;
+        match self.chunks.get(index).ok_or(FfaError::Denied)? {
             Some(page) => Ok(*page),
-            None => Ok(*place.insert(memory.allocate_table().ok_or(FfaError::NoMemory)?)),
+            None => {
+                // No more than half of what there is: the rest is for partitions' tables.
+                let taken = self.chunks.iter().flatten().count();
+                let page = Some(memory).filter(|memory| memory.free_tables() > taken);
+                let page = page.and_then(M::allocate_table).ok_or(FfaError::NoMemory)?;
+                if let Some(place) = self.chunks.get_mut(index) {
+                    *place = Some(page);
+                }
+                Ok(page)
+            }
         }
     }
 

@@ -237,7 +237,7 @@ fn claim_pages<M: Machine>(
     state: Ownership,
 ) -> Result<Memory, FfaError> {
     let ipas = ipa_range(range).ok_or(FfaError::Denied)?;
-    let mut tlb = OnPartition::new(machine, *roots);
+    let mut tlb = OnPartition::fair(machine, *roots, tables);
     let secure = matches!(tables.secure.entry(&tlb, ipas.start()), Entry::Mapped(..));
     let world = if secure { World::Secure } else { World::NonSecure };
     let tables = of_world(tables, world);
@@ -338,14 +338,8 @@ impl<'a> Tenant<'a> {
     /// # Errors
     /// `Denied` when something else is mapped there, or they are beyond what a partition can address, and for more than a
     /// partition at S-EL0 may do; `NoMemory`, also when
-    /// the space has more than `max_tables` tables then. Nothing is mapped then.
-    pub(super) fn map<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        share: &Share,
-        granted: Granted,
-        max_tables: usize,
-    ) -> Result<(), FfaError> {
+    /// it would take more tables than its share. Nothing is mapped then.
+    pub(super) fn map<M: Machine>(&mut self, machine: &mut M, share: &Share, granted: Granted) -> Result<(), FfaError> {
         let memory = share.memory.ok_or(FfaError::Aborted)?;
         if self.at_el0 && granted.write && granted.execute {
             return Err(FfaError::Denied);
@@ -362,10 +356,9 @@ impl<'a> Tenant<'a> {
         };
         let (access, execute) = granted.stage2();
         let attributes = Attributes::new(kind, access, execute, ownership);
-        let tables = of_world(&mut self.tables, memory.world);
         let mut ranges = share.ranges_from(machine, 0);
-        let mut tlb = OnPartition::new(machine, self.roots);
-        tlb.left = max_tables.saturating_sub(tables.table_count());
+        let mut tlb = OnPartition::fair(machine, self.roots, &self.tables);
+        let tables = of_world(&mut self.tables, memory.world);
         loop {
             ranges.skip(tables.map_near(&mut tlb, ranges.pages_ahead(), attributes));
             let Some(range) = ranges.next(tlb.memory(), share) else {

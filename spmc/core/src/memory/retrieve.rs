@@ -199,7 +199,6 @@ impl State {
         }: Own,
         rx: Buffer,
     ) -> Result<Outcome, FfaError> {
-        let max_tables = self.shares.limits().tables;
         let share = requested(&mut self.shares, header)?;
         if borrower.retrieved.is_some() {
             return Err(FfaError::Denied);
@@ -212,7 +211,7 @@ impl State {
             return Err(FfaError::Denied);
         }
         let mut tenant = Tenant::of(borrower.id, partitions).ok_or(FfaError::Aborted)?;
-        tenant.map(machine, share, granted, max_tables)?;
+        tenant.map(machine, share, granted)?;
         let emad = Emad {
             borrower: borrower.id,
             permissions: granted.encode(),

@@ -395,8 +395,6 @@ pub struct Limits {
     pub pages: u32,
     /// Shares, and a like part of the pages, that the normal world can't take.
     pub reserved: u32,
-    /// Translation tables that a partition may have in each of its two spaces before retrieving memory fails.
-    pub tables: usize,
 }
 
 impl Default for Limits {
@@ -405,7 +403,6 @@ impl Default for Limits {
             shares: 512,
             pages: 512,
             reserved: 64,
-            tables: 512,
         }
     }
 }

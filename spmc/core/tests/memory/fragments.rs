@@ -343,7 +343,6 @@ fn a_donation_that_was_retrieved_is_the_receivers_to_finish() {
         shares: 8,
         pages: 16,
         reserved: 2,
-        tables: 4096,
     };
     let mut w = World::with(3, limits);
     let mut handles = Vec::new();

@@ -407,7 +407,7 @@ fn sp(machine: &mut FakeMachine, id: u16) -> Sp {
     };
     Sp {
         id,
-        tables: TicketMutex::new(Stage2Tables { secure, non_secure }),
+        tables: TicketMutex::new(Stage2Tables::new(secure, non_secure)),
         roots,
         stopped: Cell::new(false),
     }

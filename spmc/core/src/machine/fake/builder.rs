@@ -297,10 +297,8 @@ impl Builder {
         machine: &mut FakeMachine,
     ) -> Partition {
         let environment = environment.filter(|_| builder.s_el0);
-        let mut tables = Stage2Tables {
-            secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
-            non_secure: Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end"),
-        };
+        let mut new = || Tables::new(machine, IpaSize::Bits39).expect("fake memory has no end");
+        let mut tables = Stage2Tables::new(new(), new());
         let roots = Stage2Roots {
             secure: PhysAddr::new(tables.secure.root().0),
             non_secure: PhysAddr::new(tables.non_secure.root().0),

@@ -364,6 +364,10 @@ impl TableMemory for FakeMachine {
         self.tables.allocate_table()
     }
 
+    fn free_tables(&self) -> usize {
+        self.tables.free_tables()
+    }
+
     fn free_table(&mut self, table: TableAddr) {
         self.tables.free_table(table);
     }
