@@ -87,6 +87,20 @@ impl TableMemory for Core {
     }
 }
 
+impl Core {
+    /// Has the timer raise its interrupt at the earlier one of two deadlines.
+    fn set_earlier_deadline(&self) {
+        const ENABLE: u64 = 1 << 0;
+        let deadline = self.deadlines[0].min(self.deadlines[1]);
+        // SAFETY: the timer is ours alone. Its interrupt is held back until a context or the normal world runs.
+        unsafe {
+            sysreg::cnthps_cval_el2::write(deadline);
+            sysreg::cnthps_ctl_el2::write(if deadline == NO_DEADLINE { 0 } else { ENABLE });
+        }
+        sysreg::isb();
+    }
+}
+
 impl Machine for Core {
     #[inline]
     fn park(&mut self, context: &mut Context) {
@@ -219,13 +233,13 @@ impl Machine for Core {
     }
 
     fn set_timer(&mut self, deadline: u64) {
-        const ENABLE: u64 = 1 << 0;
-        // SAFETY: the timer is ours alone. Its interrupt is held back until a context or the normal world runs.
-        unsafe {
-            sysreg::cnthps_cval_el2::write(deadline);
-            sysreg::cnthps_ctl_el2::write(if deadline == NO_DEADLINE { 0 } else { ENABLE });
-        }
-        sysreg::isb();
+        self.deadlines[0] = deadline;
+        self.set_earlier_deadline();
+    }
+
+    fn set_watchdog(&mut self, deadline: u64) {
+        self.deadlines[1] = deadline;
+        self.set_earlier_deadline();
     }
 
     fn frequency(&mut self) -> u64 {

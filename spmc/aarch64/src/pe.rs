@@ -6,6 +6,7 @@ use core::{arch::asm, mem::offset_of};
 
 use tantalum_core::{
     context::{Context, El1Registers, Stage2Roots},
+    machine::NO_DEADLINE,
     spmc::Exit,
 };
 use tantalum_stage2::IpaSize;
@@ -74,6 +75,8 @@ pub struct Core {
     interface: gic::Interface,
     /// The interrupt controller, once it is found.
     pub controller: Option<&'static Controller>,
+    /// Deadlines of the SPMC's own timer.
+    pub deadlines: [u64; 2],
     /// What of interrupts is asserted to the live context ([`word`](tantalum_core::context::Signals::word)).
     signals: u32,
     /// The normal world's registers of the virtual CPU interface, while the live context has it.
@@ -207,6 +210,7 @@ impl Core {
             interface: gic::Interface::default(),
             controller: None,
             signals: 0,
+            deadlines: [NO_DEADLINE; 2],
             virtual_gic: None,
             displaced: false,
             tables_written: false,
@@ -220,6 +224,7 @@ impl Core {
         self.ipa_size = ipa_size;
         self.interface = gic::take_over();
         self.signals = 0;
+        self.deadlines = [NO_DEADLINE; 2];
         self.virtual_gic = None;
         self.live = 0;
         self.displaced = false;

@@ -3,7 +3,7 @@
 //! Plain data with a fixed layout: the machine layer loads and stores it by offset, the policy reads and edits it
 //! (arguments and results of calls, exceptions delivered to EL1).
 
-use crate::{addr::PhysAddr, interrupt::virtual_gic::VirtualGic};
+use crate::{addr::PhysAddr, interrupt::virtual_gic::VirtualGic, watch::Watch};
 
 /// EL1 and EL0 system registers that belong to an execution context and are switched with it.
 ///
@@ -117,6 +117,8 @@ pub struct Context {
     pub stage2: Stage2Roots,
     /// Its virtual CPU interface, if it has one.
     pub virtual_gic: VirtualGic,
+    /// How much longer it may hold them back, while that is counted.
+    pub watch: Watch,
     /// The machine layer's own: names the PE that holds `el1` and `simd`, and since when; 0 when they are here.
     pub live: u64,
 }
@@ -142,6 +144,7 @@ impl Context {
             simd: SimdRegisters::default(),
             stage2,
             virtual_gic: VirtualGic::default(),
+            watch: Watch::default(),
             live: 0,
         }
     }

@@ -4,15 +4,15 @@
 use crate::{
     abi::{self, FRAMEWORK_MESSAGE, FfaError, Form, Route, low},
     fault::FaultHistory,
-    id::{EndpointId, PeIndex},
+    id::EndpointId,
     machine::Machine,
     manifest::partition::{PowerManagement, VmAvailability},
     messaging::{check_response, unavailable},
     partition::{Health, Multiplicity, Partition},
     power::{POWER_RESPONSE, PSCI_DENIED, PSCI_SUCCESS, respond},
     report,
-    scheduling::masks_interrupts,
-    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
+    scheduling::hold_interrupts,
+    spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply},
     vcpu::{Framework, Model, State, Unavailable, put_back, take_waiting},
 };
 
@@ -38,13 +38,14 @@ pub(crate) struct Relay {
 impl Spmc {
     /// Sends a power message to the next partition that wants it; when all were told, answers the SPMD.
     pub(crate) fn relay_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, mut relay: Relay) -> Action {
+        pe.attention.insert(Attention::WATCH);
         for (index, partition) in self.partitions.iter().enumerate().skip(usize::from(relay.next)) {
             let pinned = partition.multiplicity == Multiplicity::Pinned;
             if !pinned || !partition.power.intersects(relay.wanted) || partition.health() != Health::Ready {
                 continue;
             }
             // A context that does not wait for a message is passed over: it was preempted, or never came up.
-            if let Ok(running) = self.enter(pe.index, partition, Framework::Power, relay.message) {
+            if let Ok(running) = self.enter(pe, partition, Framework::Power, relay.message) {
                 relay.next = u16::try_from(index.saturating_add(1)).unwrap_or(u16::MAX);
                 pe.relay = Some(relay);
                 pe.running = Some(running);
@@ -76,20 +77,20 @@ impl Spmc {
     /// Gives a framework message to the context of `receiver` on `pe`. On an error nothing has changed.
     fn enter<'s>(
         &'s self,
-        pe: PeIndex,
+        pe: &mut Pe<'s>,
         receiver: &'s Partition,
         kind: Framework,
         message: [u32; 6],
     ) -> Result<Running<'s>, Unavailable> {
-        let vcpu = receiver.vcpu_on(pe);
+        let vcpu = receiver.vcpu_on(pe.index);
         let slot = receiver.slot(vcpu).ok_or(Unavailable::Off)?;
-        let mut ctx = take_waiting(slot, pe)?;
+        let mut ctx = take_waiting(slot, pe.index)?;
         let model = Model::Framework(kind);
         let route = Route {
             source: kind.requester(),
             destination: receiver.endpoint(),
         };
-        ctx.mask_ns_interrupts = masks_interrupts(receiver, model, false);
+        hold_interrupts(&mut pe.attention, &mut ctx, receiver, slot, model, false);
         slot.interrupts.assert(&mut ctx, receiver);
         let [x2, x3, x4, x5, x6, x7] = message.map(u64::from);
         abi::put(
@@ -127,7 +128,7 @@ impl Spmc {
 
     fn check_vm_message<'s, M: Machine>(
         &'s self,
-        pe: &Pe<'s>,
+        pe: &mut Pe<'s>,
         machine: &mut M,
         route: Route,
         form: Form,
@@ -151,7 +152,7 @@ impl Spmc {
             return Err(FfaError::Aborted);
         }
         let running = self
-            .enter(pe.index, receiver, kind, [low(x2), low(x3), low(x4), low(x5), 0, 0])
+            .enter(pe, receiver, kind, [low(x2), low(x3), low(x4), low(x5), 0, 0])
             .map_err(|why| unavailable(&pe.chain, receiver, why))?;
         if wanted == VmAvailability::DESTROYED {
             // Nobody may send it anything from here on.

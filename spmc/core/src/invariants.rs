@@ -16,6 +16,7 @@ use crate::{
     scheduling::masks_interrupts,
     spmc::{Pe, Running, Spmc},
     vcpu::{Framework, Model, Slot, State},
+    watch::NO_LIMIT,
 };
 
 impl Spmc {
@@ -43,6 +44,15 @@ impl Spmc {
 
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Pe<'_> {
+    /// The limit of the time that is counted on the PE; [`NO_LIMIT`] when none is.
+    #[must_use]
+    pub fn time_limit(&self) -> u64 {
+        let holds = |running: &Running<'_>| running.holding().map(|holding| running.limit(holding));
+        on_pe(self).find_map(holds).unwrap_or(NO_LIMIT)
+    }
 }
 
 /// Contexts on a PE: running first, then its callers from the innermost out.
@@ -110,6 +120,17 @@ fn check_pe(spmc: &Spmc, pe: &Pe<'_>) -> Result<(), String> {
         pe.relay.is_some() == on_pe(pe).last().is_some_and(relayed) || starts_afresh,
         || format!("{index:?}: a power message is under way and nobody has it, or the other way round"),
     )?;
+    for (depth, running) in on_pe(pe).enumerate() {
+        let limits = running.partition.time_limits;
+        let bounded = limits.queued != NO_LIMIT && limits.firmware != NO_LIMIT;
+        let counted = |running: &Running<'_>| {
+            running.holding().is_some() || running.partition.ns_interrupts == NsInterruptsAction::Queued
+        };
+        ensure(
+            !running.ctx.mask_ns_interrupts || !bounded || on_pe(pe).skip(depth).any(counted),
+            || format!("{index:?}: nobody counts the time of {:?}", running.partition.name),
+        )?;
+    }
     let mut chain = on_pe(pe).peekable();
     while let Some(callee) = chain.next() {
         let masked = chain.peek().is_some_and(|caller| caller.ctx.mask_ns_interrupts);

@@ -46,3 +46,4 @@ pub mod syndrome;
 pub mod timer;
 pub mod trap;
 pub mod vcpu;
+pub mod watch;

@@ -10,6 +10,7 @@ use crate::{
     s_el0::{PSTATE_EL0_MASKED, back_to_el0},
     spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply, success},
     vcpu::{Model, Moves, Slot, State, put_back},
+    watch::Watch,
 };
 
 /// `VMPIDR_EL2` bit 31, RES1.
@@ -35,6 +36,7 @@ impl Spmc {
 
     /// Enters the next context to initialise on this PE, or ends the PE's initialisation with FFA_MSG_WAIT.
     pub(crate) fn boot_next<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        pe.attention.insert(Attention::WATCH);
         let first = pe.booting.unwrap_or(self.partitions.len());
         for (index, partition) in self.partitions.iter().enumerate().skip(first) {
             if let Some(running) = self.start(machine, pe.index, partition) {
@@ -111,6 +113,7 @@ impl Spmc {
 
     /// Takes the running context, whose partition was stopped, off the PE and goes on with whoever waits for it.
     pub(crate) fn leave_stopped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        pe.attention.insert(Attention::WATCH);
         while let Some(running) = pe.running.take() {
             let (partition, preempts) = (running.partition, running.preempts);
             retire(machine, running);
@@ -134,9 +137,12 @@ impl Spmc {
                 abi::put_error(&mut caller.ctx.x, why_gone(pe));
             }
             let goes_on = !caller.partition.is_stopped();
+            if goes_on {
+                caller.assert_interrupts();
+            }
             pe.running = Some(caller);
             if goes_on {
-                return run(pe);
+                return Action::Run;
             }
         }
         refuse(pe, FfaError::Aborted)
@@ -174,6 +180,7 @@ impl Spmc {
             };
         };
         pe.late = true;
+        pe.attention.insert(Attention::WATCH);
         if let Some(mut caller) = pe.running.replace(running) {
             machine.park(&mut caller.ctx);
             pe.chain.push(caller);
@@ -190,12 +197,19 @@ impl Spmc {
         machine: &mut M,
         caller: Running<'s>,
     ) -> Action {
-        if !caller.partition.is_stopped() {
-            pe.running = Some(caller);
-            return run(pe);
-        }
         pe.running = Some(caller);
-        self.leave_stopped(pe, machine)
+        self.go_on_with_caller(pe, machine)
+    }
+
+    /// The same for one that is the running context already.
+    pub(crate) fn go_on_with_caller<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        match &mut pe.running {
+            Some(caller) if !caller.partition.is_stopped() => {
+                caller.assert_interrupts();
+                Action::Run
+            }
+            _ => self.leave_stopped(pe, machine),
+        }
     }
 
     /// Nobody of the call chain is left: the PE goes on with its boot or a power message, or the normal world learns of it.
@@ -250,14 +264,6 @@ fn why_gone(pe: &mut Pe<'_>) -> FfaError {
     }
 }
 
-/// Goes on with a context that has waited.
-fn run(pe: &mut Pe<'_>) -> Action {
-    if let Some(running) = pe.running.as_mut() {
-        running.assert_interrupts();
-    }
-    Action::Run
-}
-
 fn switch_off(slot: &Slot, pe: PeIndex) {
     let mut state = slot.lock();
     *state = match core::mem::replace(&mut *state, State::OnPe(pe)) {
@@ -281,6 +287,7 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
         ctx.pstate = PSTATE_EL0_MASKED;
     }
     ctx.mask_ns_interrupts = true;
+    ctx.watch = Watch::new(partition.time_limits.start);
     ctx.signals.gic = partition.virtual_gic;
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());

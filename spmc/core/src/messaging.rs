@@ -10,8 +10,8 @@ use crate::{
     machine::{Machine, SmcRegisters},
     manifest::partition::MessagingMethod,
     partition::Partition,
-    scheduling::masks_interrupts,
-    spmc::{Action, Pe, Running, Spmc, refuse, reply},
+    scheduling::hold_interrupts,
+    spmc::{Action, Attention, Pe, Running, Spmc, refuse, reply},
     vcpu::{Model, State, Unavailable, put_back, take_waiting},
 };
 
@@ -40,7 +40,15 @@ impl Spmc {
         if !route.source.is_secure() {
             self.lock_normal_world_version();
         }
-        match self.start_request(pe.index, &pe.chain, route, form, &pe.normal_world, false) {
+        match self.start_request(
+            pe.index,
+            &pe.chain,
+            &mut pe.attention,
+            route,
+            form,
+            &pe.normal_world,
+            false,
+        ) {
             Ok(running) => {
                 pe.running = Some(running);
                 Action::Run
@@ -63,7 +71,7 @@ impl Spmc {
         let callee = match self.check_sender(caller, form, pe.chain.len() == pe.chain.capacity()) {
             Ok((route, registers)) => {
                 let mask = caller.ctx.mask_ns_interrupts;
-                self.start_request(pe.index, &pe.chain, route, form, registers, mask)
+                self.start_request(pe.index, &pe.chain, &mut pe.attention, route, form, registers, mask)
             }
             Err(error) => Err(error),
         };
@@ -105,10 +113,12 @@ impl Spmc {
 
     /// Checks a request, takes the receiver's context and gives it the message. On an error nothing has changed.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "parts of a PE that are borrowed apart")]
     fn start_request<'s>(
         &'s self,
         pe: PeIndex,
         chain: &[Running<'s>],
+        attention: &mut Attention,
         route: Route,
         form: Form,
         registers: &SmcRegisters,
@@ -137,7 +147,7 @@ impl Spmc {
             requester: route.source,
             form,
         };
-        ctx.mask_ns_interrupts = masks_interrupts(receiver, model, mask_ns_interrupts);
+        hold_interrupts(attention, &mut ctx, receiver, slot, model, mask_ns_interrupts);
         slot.interrupts.assert(&mut ctx, receiver);
         put_message(form, form.request_id(), route, registers, &mut ctx.x);
         Ok(Running {

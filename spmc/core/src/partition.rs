@@ -22,6 +22,7 @@ use crate::{
     notifying::for_partition,
     restart::Restart,
     vcpu::Slot,
+    watch::TimeLimits,
 };
 
 /// How execution contexts and PEs belong together (FF-A 1.2, "Execution contexts": MP and UP partitions).
@@ -101,6 +102,8 @@ pub struct Partition {
     pub devices: Box<[Interrupt]>,
     /// What an interrupt of another partition does while it runs.
     pub other_s_interrupts: OtherSInterruptsAction,
+    /// How long it may keep the normal world's interrupts away.
+    pub time_limits: TimeLimits,
     /// When the scheduler of the normal world is told of its interrupts, instead of the SPMC running it.
     pub sri_policy: SriPolicy,
     /// Its contexts have a virtual CPU interface each.
@@ -273,6 +276,7 @@ pub struct Config {
     pub managed_exit: Signal,
     pub devices: Vec<Interrupt>,
     pub other_s_interrupts: OtherSInterruptsAction,
+    pub time_limits: TimeLimits,
     pub sri_policy: SriPolicy,
     pub virtual_gic: bool,
     pub notifications: bool,
@@ -313,6 +317,7 @@ impl Partition {
             managed_exit: config.managed_exit,
             devices: config.devices.into_boxed_slice(),
             other_s_interrupts: config.other_s_interrupts,
+            time_limits: config.time_limits,
             sri_policy: config.sri_policy,
             virtual_gic: config.virtual_gic,
             notifications: for_partition(config.notifications, slots.len()),

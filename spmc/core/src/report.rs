@@ -13,6 +13,7 @@ use crate::{
     spmc::{Running, Spmc},
     syndrome::{Abort, FaultKind, SystemRegisterAccess},
     trap::why,
+    watch::Holding,
 };
 
 /// What ended a partition.
@@ -29,6 +30,13 @@ pub enum Cause {
     SystemError {
         /// `ESR_EL2`.
         esr: u64,
+    },
+    /// It held back the normal world's interrupts for too long.
+    TimeOut {
+        /// Why they were held back.
+        holding: Holding,
+        /// How long it may do so.
+        milliseconds: u64,
     },
     /// It could not take an exception.
     Undeliverable {
@@ -175,6 +183,18 @@ impl fmt::Display for Explain<'_> {
             Cause::SystemError { esr } => writeln!(
                 f,
                 "  cause    SError, esr_el2 {esr:#x}: the bus refused an access, often one to a device that is not there"
+            ),
+            Cause::TimeOut { holding, milliseconds } => writeln!(
+                f,
+                "  cause    {} for {milliseconds} ms, and the normal world's interrupts waited",
+                match holding {
+                    Holding::Start => "it has been starting",
+                    Holding::Interrupt => "it has been handling an interrupt",
+                    Holding::ManagedExit => "it was told to give up the PE (managed exit), and went on",
+                    Holding::Queued => "it has been at a request, interrupts queued,",
+                    Holding::Power => "it has been at a power message",
+                    Holding::Firmware => "it has been at a request of EL3",
+                }
             ),
             Cause::Undeliverable {
                 why: undeliverable,

@@ -3,13 +3,15 @@
 
 use crate::{
     abi::{self, FfaError, Target, low},
+    context::Context,
     interrupt::Line,
     machine::Machine,
     manifest::partition::NsInterruptsAction,
     messaging::is_pinned_elsewhere,
     partition::Partition,
-    spmc::{Action, Pe, Running, Spmc, answer, refuse, reply},
+    spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply},
     vcpu::{Framework, Model, Moves, Slot, State, Suspension, put_back},
+    watch::{NO_LIMIT, Watch},
 };
 
 /// FFA_MSG_WAIT, bit 0 of w2: the RX buffer is kept. Until FF-A 1.1 there are no flags, and the register is ignored.
@@ -20,6 +22,39 @@ const RETAIN_RX: u32 = 1;
 #[inline]
 pub(crate) fn masks_interrupts(partition: &Partition, model: Model, caller_masks: bool) -> bool {
     caller_masks || partition.ns_interrupts == NsInterruptsAction::Queued || is_for_firmware(model)
+}
+
+/// Holds back interrupts of the normal world from a context that is about to run, if it is to be so. The time of one that is
+/// the first of its call chain to do so is counted.
+#[inline(always)]
+pub(crate) fn hold_interrupts(
+    attention: &mut Attention,
+    ctx: &mut Context,
+    partition: &Partition,
+    slot: &Slot,
+    model: Model,
+    caller_masks: bool,
+) {
+    ctx.mask_ns_interrupts = masks_interrupts(partition, model, caller_masks);
+    if ctx.mask_ns_interrupts && !caller_masks {
+        count_time(attention, ctx, partition, slot, model);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn count_time(attention: &mut Attention, ctx: &mut Context, partition: &Partition, slot: &Slot, model: Model) {
+    let limits = &partition.time_limits;
+    let limit = if is_for_firmware(model) {
+        limits.firmware
+    } else {
+        limits.queued
+    };
+    ctx.watch = Watch::new(limit);
+    if limit != NO_LIMIT {
+        slot.interrupts.activate(Line::MANAGED_EXIT);
+        attention.insert(Attention::WATCH);
+    }
 }
 
 /// Whether firmware waits for the context to end, and for nothing else: a logical partition of EL3, or the SPMC with a power
@@ -54,6 +89,7 @@ impl Spmc {
         match self.late_start(pe, machine, endpoint) {
             Some(running) => {
                 pe.running = Some(running);
+                pe.attention.insert(Attention::WATCH);
                 pe.late = true;
                 Action::Run
             }
@@ -134,7 +170,7 @@ impl Spmc {
             }
         };
         drop(state);
-        ctx.mask_ns_interrupts = masks_interrupts(partition, model, caller_masks);
+        hold_interrupts(&mut pe.attention, &mut ctx, partition, slot, model, caller_masks);
         slot.interrupts.assert(&mut ctx, partition);
         pe.running = Some(Running {
             partition,
@@ -187,6 +223,7 @@ impl Spmc {
         }
         machine.park(&mut running.ctx);
         if was_init {
+            pe.attention.insert(Attention::WATCH);
             running.partition.set_ready();
             self.tell_others_of_start(machine, pe.index, running.partition);
         }
@@ -231,7 +268,11 @@ impl Spmc {
             return self.leave_stopped(pe, machine);
         }
         // Initialisation is not interrupted: the interrupt stays pending until the normal world runs.
-        if running.model == Model::Init || running.ctx.mask_ns_interrupts || running.begin_managed_exit() {
+        if running.model == Model::Init || running.ctx.mask_ns_interrupts {
+            return Action::Run;
+        }
+        if running.begin_managed_exit() {
+            pe.attention.insert(Attention::WATCH);
             return Action::Run;
         }
         self.suspend(pe, machine, Suspension::Preempted, |target| {
@@ -246,29 +287,39 @@ impl Spmc {
         why: Suspension,
         result: impl FnOnce(u64) -> [u64; 8],
     ) -> Action {
-        let Some(mut running) = pe.running.take() else {
+        let Some(target) = set_aside(pe, machine, why) else {
             return refuse(pe, FfaError::Aborted);
         };
-        machine.park(&mut running.ctx);
-        running.slot.interrupts.withdraw(Line::MANAGED_EXIT);
-        let registers = result(running.target().encode());
-        let caller = pe.chain.pop();
-        let resumer = caller.as_ref().map_or(Target::NORMAL_WORLD, Running::target);
-        put_back(
-            running.slot,
-            State::Suspended {
-                ctx: running.ctx,
-                model: running.model,
-                why,
-                resumer,
-            },
-        );
-        match caller {
-            Some(mut caller) => {
-                abi::put(&mut caller.ctx.x, registers);
-                self.resume_caller(pe, machine, caller)
-            }
-            None => reply(pe, Ok(registers)),
-        }
+        let registers = result(target);
+        let Some(caller) = pe.running.as_mut() else {
+            return reply(pe, Ok(registers));
+        };
+        abi::put(&mut caller.ctx.x, registers);
+        self.go_on_with_caller(pe, machine)
     }
+}
+
+/// Suspends the running context; the partition that gave it cycles is the running one then, if it was one. Returns w1 of the
+/// result that whoever it was is to get.
+#[inline]
+pub(crate) fn set_aside<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, why: Suspension) -> Option<u64> {
+    let mut running = pe.running.take()?;
+    machine.park(&mut running.ctx);
+    running.slot.interrupts.withdraw(Line::MANAGED_EXIT);
+    if running.slot.interrupts.is_active(Line::MANAGED_EXIT) {
+        running.slot.interrupts.deactivate(Line::MANAGED_EXIT);
+        pe.attention.insert(Attention::WATCH);
+    }
+    let target = running.target().encode();
+    let state = State::Suspended {
+        ctx: running.ctx,
+        model: running.model,
+        why,
+        resumer: pe.chain.last().map_or(Target::NORMAL_WORLD, Running::target),
+    };
+    put_back(running.slot, state);
+    if let Some(caller) = pe.chain.pop() {
+        pe.running = Some(caller);
+    }
+    Some(target)
 }

@@ -137,6 +137,8 @@ bitflags::bitflags! {
         const SCHEDULE_RECEIVER = 1 << 1;
         /// The list registers of the running context were emptied.
         const REASSERT = 1 << 2;
+        /// Who holds back the normal world's interrupts has changed, or has had time until now.
+        const WATCH = 1 << 3;
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     s_el0::Environment,
     sort::sort_by_key,
     vcpu::Slot,
+    watch::TimeLimits,
 };
 
 /// Bytes of heap that one execution context takes, with its slot, its line of log and the allocator's own.
@@ -149,6 +150,7 @@ impl Builder<'_> {
             },
             devices,
             other_s_interrupts: manifest.other_s_interrupts_action,
+            time_limits: TimeLimits::new(&manifest.time_limits, machine.frequency()),
             sri_policy: manifest.sri_policy,
             virtual_gic,
             notifications: manifest.notification_support,

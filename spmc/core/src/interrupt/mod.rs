@@ -24,6 +24,7 @@ use crate::{
     spmc::{Pe, Running, Spmc},
     timer::Timer,
     vcpu::{Slot, State},
+    watch::Watch,
 };
 
 /// Lines of a context that are no device's.
@@ -88,7 +89,8 @@ pub enum Signal {
 #[derive(Debug, Default)]
 pub struct VirtualInterrupts {
     pending: AtomicU64,
-    /// Device interrupts with a level that the context has taken and not deactivated; and the timer's while it is armed.
+    /// Device interrupts with a level that the context has taken and not deactivated. Besides, the timer's while it is armed,
+    /// and [`Line::MANAGED_EXIT`] while the context's time is counted ([`crate::watch`]).
     active: AtomicU64,
     enabled: AtomicU64,
     fiq: AtomicU64,
@@ -171,7 +173,8 @@ impl VirtualInterrupts {
 
     /// Deactivates all lines of devices and says which were active.
     pub(crate) fn take_active(&self) -> u64 {
-        self.active.fetch_and(Line::TIMER.bit(), Relaxed) & !Line::TIMER.bit()
+        const DEVICES: u64 = u64::MAX << SOFTWARE_LINES;
+        self.active.fetch_and(!DEVICES, Relaxed) & DEVICES
     }
 
     /// Nothing is pending, and nothing active.
@@ -299,6 +302,8 @@ impl Running<'_> {
             && self.slot.interrupts.is_enabled(Line::MANAGED_EXIT);
         if wanted {
             self.slot.interrupts.pend(Line::MANAGED_EXIT);
+            self.slot.interrupts.activate(Line::MANAGED_EXIT);
+            self.ctx.watch = Watch::new(self.partition.time_limits.interrupt);
             self.ctx.mask_ns_interrupts = true;
             self.assert_interrupts();
         }

@@ -20,7 +20,7 @@ use crate::{
     fault::FaultHistory,
     id::{PeIndex, VcpuIndex},
     interrupt::{Line, SOFTWARE_LINES, VirtualInterrupts},
-    machine::{InterruptChange, KICK_INTERRUPT, Machine, TIMER_INTERRUPT},
+    machine::{InterruptChange, KICK_INTERRUPT, Machine, NO_DEADLINE, TIMER_INTERRUPT},
     manifest::{
         partition::{Interrupt, InterruptKind, OtherSInterruptsAction, SriPolicy, Trigger},
         spmc::Mpidr,
@@ -29,6 +29,7 @@ use crate::{
     spmc::{Action, Attention, Pe, Running, Spmc, reply},
     timer::bit,
     vcpu::{Model, State, Unavailable, take_waiting},
+    watch::{Watch, watch},
 };
 
 /// A device interrupt, whose it is, and which of its lines.
@@ -294,7 +295,7 @@ impl Spmc {
         let interrupts = &running.slot.interrupts;
         if line == Line::TIMER {
             self.timer_handled(machine, pe, interrupts, None);
-        } else if interrupts.deactivate(line) {
+        } else if device(running.partition, line).is_some() && interrupts.deactivate(line) {
             let _ = self.change(machine, pe, running.partition, line, InterruptChange::Deactivate);
         }
     }
@@ -329,6 +330,7 @@ impl Spmc {
         if matches!(id, KICK_INTERRUPT | TIMER_INTERRUPT) {
             if id == TIMER_INTERRUPT {
                 self.timer_interrupt(pe, machine);
+                pe.attention.insert(Attention::WATCH);
             } else {
                 self.take_in_timers(machine, pe.index);
                 pe.attention.insert(Attention::DUE);
@@ -400,6 +402,9 @@ impl Spmc {
     ) {
         let interrupts = &running.slot.interrupts;
         interrupts.withdraw(Line::MANAGED_EXIT);
+        if interrupts.deactivate(Line::MANAGED_EXIT) {
+            attention.insert(Attention::WATCH);
+        }
         self.deactivate(machine, pe, running.partition, interrupts);
         self.timer_rests(machine, pe, interrupts);
         let wanting = interrupts.wanting();
@@ -418,6 +423,11 @@ impl Spmc {
     #[cold]
     #[inline(never)]
     pub(crate) fn attend<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, mut action: Action) -> Action {
+        while pe.attention.contains(Attention::WATCH)
+            && let Some(above) = watch(pe, machine)
+        {
+            action = self.cut_short(pe, machine, above);
+        }
         if pe.attention.contains(Attention::DUE)
             && may_be_interrupted(pe)
             && let Some(interrupted) = self.take_due(pe, machine)
@@ -425,6 +435,10 @@ impl Spmc {
             if let Some(mut preempted) = pe.running.replace(interrupted) {
                 machine.park(&mut preempted.ctx);
                 pe.chain.push(preempted);
+            }
+            if pe.attention.contains(Attention::WATCH) {
+                // It has all of its time.
+                let _ = watch(pe, machine);
             }
             action = Action::Run;
         }
@@ -446,12 +460,13 @@ impl Spmc {
         if self.holds_back()
             && let Some(running) = self.release_held_back(pe, machine)
         {
+            pe.attention.insert(Attention::WATCH);
             return Some(Running {
                 preempts: true,
                 ..running
             });
         }
-        for partition in &self.partitions {
+        for (place, partition) in self.partitions.iter().enumerate() {
             let vcpu = partition.vcpu_on(pe.index);
             let Some(slot) = partition.slot(vcpu) else { continue };
             let wanting = slot.interrupts.wanting();
@@ -463,6 +478,7 @@ impl Spmc {
                 Err(Unavailable::Off) => match self.late_start(pe, machine, partition.endpoint()) {
                     // Started afresh on another PE: here now, and then it is run for the interrupt.
                     Some(running) => {
+                        pe.attention.insert(Attention::WATCH);
                         return Some(Running {
                             preempts: true,
                             ..running
@@ -490,6 +506,18 @@ impl Spmc {
             abi::put(&mut running.ctx.x, [abi::FFA_INTERRUPT, 0, id, 0, 0, 0, 0, 0]);
             running.ctx.mask_ns_interrupts = true;
             running.assert_interrupts();
+            let limit = partition.time_limits.interrupt;
+            running.ctx.watch = if pe.running.is_none() {
+                Watch::begin(limit, machine)
+            } else {
+                pe.attention.insert(Attention::WATCH);
+                Watch::new(limit)
+            };
+            let later = self.partitions.iter().skip(place).skip(1);
+            let mut slots = later.filter_map(|partition| partition.slot(partition.vcpu_on(pe.index)));
+            if slots.all(|slot| slot.interrupts.wanting() == 0) {
+                pe.attention.remove(Attention::DUE);
+            }
             return Some(running);
         }
         pe.attention.remove(Attention::DUE);
@@ -499,9 +527,15 @@ impl Spmc {
     /// Goes on with what a context has run on top of.
     pub(crate) fn go_back<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
         match pe.chain.pop() {
-            Some(preempted) => self.resume_caller(pe, machine, preempted),
+            Some(preempted) => {
+                pe.attention.insert(Attention::WATCH);
+                self.resume_caller(pe, machine, preempted)
+            }
             // The normal world's registers are as they were when it was to run.
-            None => Action::NormalWorld,
+            None => {
+                machine.set_watchdog(NO_DEADLINE);
+                Action::NormalWorld
+            }
         }
     }
 

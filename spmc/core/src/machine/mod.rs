@@ -167,6 +167,9 @@ pub trait Machine: TableMemory {
     /// `deadline`, and as long as it is not set anew; [`NO_DEADLINE`] turns it off.
     fn set_timer(&mut self, deadline: u64);
 
+    /// A second deadline of the same kind, with the same interrupt.
+    fn set_watchdog(&mut self, deadline: u64);
+
     /// Ticks a second of [`Machine::now`]; never 0.
     fn frequency(&mut self) -> u64;
 

@@ -88,7 +88,7 @@ impl Setup {
         for (index, change) in self.partitions.iter().enumerate() {
             let devices = self.devices.iter().filter(|device| device.owner == index);
             builder = builder.partition_with(&format!("p{index}"), |partition| {
-                change(devices.fold(partition, |partition, device| {
+                change(devices.fold(partition.unlimited(), |partition, device| {
                     partition.device_interrupt(device.id, device.trigger)
                 }))
             });

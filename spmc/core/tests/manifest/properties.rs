@@ -10,6 +10,7 @@ use tantalum_core::manifest::partition::{
 };
 use tantalum_core::manifest::spmc::MemoryKind;
 use tantalum_core::manifest::{PartitionManifest, Report, SpmcManifest};
+use tantalum_core::watch::{NO_LIMIT, TimeLimits};
 
 /// A partition manifest with the mandatory properties, a memory region and a device.
 fn good() -> Tree {
@@ -367,6 +368,41 @@ fn identity() {
     });
     refuses("", "exception-level", &[cells(&[0]), cells(&[3]), cells(&[6])]);
     refuses("", "execution-state", &[cells(&[1]), cells(&[2])]);
+}
+
+#[test]
+fn time_limits() {
+    type Field = fn(&PartitionManifest) -> Option<u32>;
+    let fields: [(&str, Field); 3] = [
+        ("tantalum,interrupt-limit-ms", |manifest| manifest.time_limits.interrupt),
+        ("tantalum,power-limit-ms", |manifest| manifest.time_limits.power),
+        ("tantalum,start-limit-ms", |manifest| manifest.time_limits.start),
+    ];
+    for (name, field) in fields {
+        for limit in [0, 1, 3_600_000] {
+            accepts("", name, &cells(&[limit]), |manifest| field(manifest) == Some(limit));
+        }
+        refuses(
+            "",
+            name,
+            &[cells(&[3_600_001]), cells(&[1, 0]), text("for ever"), vec![]],
+        );
+    }
+    let mut manifest = read(&good()).0.expect("a good one");
+    let defaults = TimeLimits::new(&manifest.time_limits, 1_000_000);
+    assert_eq!(
+        [defaults.interrupt, defaults.queued, defaults.firmware, defaults.start],
+        [100_000, NO_LIMIT, 5_000_000, 30_000_000]
+    );
+    manifest.time_limits.interrupt = Some(7);
+    manifest.time_limits.start = Some(0);
+    let limits = TimeLimits::new(&manifest.time_limits, 1_000_000);
+    assert_eq!(
+        [limits.interrupt, limits.queued, limits.firmware, limits.start],
+        [7_000, 7_000, 5_000_000, NO_LIMIT]
+    );
+    // A counter that is slower than that.
+    assert_eq!(TimeLimits::new(&manifest.time_limits, 100).queued, 1);
 }
 
 #[test]

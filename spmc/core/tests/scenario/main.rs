@@ -37,6 +37,7 @@ mod secondary_ep_register;
 mod secure_interrupt;
 mod spm_id_get;
 mod support;
+mod time_limits;
 mod timer;
 mod trap;
 mod version;

@@ -26,6 +26,7 @@ use crate::{
     s_el0::Environment,
     spmc::Spmc,
     vcpu::Slot,
+    watch::{NO_LIMIT, TimeLimits},
 };
 
 /// Where the SPMC is.
@@ -36,6 +37,14 @@ const PARTITIONS_BASE: u64 = 0x0e30_0000;
 const PARTITION_STRIDE: u64 = 0x0010_0000;
 /// Pages of a partition.
 const PARTITION_PAGES: u64 = 16;
+
+/// How long partitions may keep the normal world's interrupts away, in ticks.
+const TIME_LIMITS: TimeLimits = TimeLimits {
+    interrupt: 8_000_000,
+    queued: NO_LIMIT,
+    firmware: 80_000_000,
+    start: 800_000_000,
+};
 
 /// A partition to be. All fields have defaults: pinned, preemptible, FF-A 1.2, all direct messages.
 #[derive(Clone, Debug)]
@@ -49,6 +58,7 @@ pub struct PartitionBuilder {
     pub devices: Vec<Interrupt>,
     pub other_s_interrupts: OtherSInterruptsAction,
     pub sri_policy: SriPolicy,
+    pub time_limits: TimeLimits,
     pub version: Version,
     pub boot_info: Option<(u8, u64)>,
     pub smc_whitelist: Vec<u32>,
@@ -99,6 +109,18 @@ impl PartitionBuilder {
     #[must_use]
     pub fn queued(mut self) -> Self {
         self.ns_interrupts = NsInterruptsAction::Queued;
+        self
+    }
+
+    /// Lets it hold them back for as long as it likes, whatever it does.
+    #[must_use]
+    pub fn unlimited(mut self) -> Self {
+        self.time_limits = TimeLimits {
+            interrupt: NO_LIMIT,
+            queued: NO_LIMIT,
+            firmware: NO_LIMIT,
+            start: NO_LIMIT,
+        };
         self
     }
 
@@ -234,6 +256,7 @@ impl Builder {
             devices: Vec::new(),
             other_s_interrupts: OtherSInterruptsAction::Signaled,
             sri_policy: SriPolicy::empty(),
+            time_limits: TIME_LIMITS,
             version: V1_2,
             boot_info: None,
             smc_whitelist: Vec::new(),
@@ -354,6 +377,7 @@ impl Builder {
             devices: builder.devices.clone(),
             other_s_interrupts: builder.other_s_interrupts,
             sri_policy: builder.sri_policy,
+            time_limits: builder.time_limits,
             virtual_gic: builder.virtual_gic,
             notifications: builder.notifications,
             vm_availability: builder.vm_availability,

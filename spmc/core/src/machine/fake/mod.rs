@@ -151,6 +151,8 @@ pub struct FakePe {
     pub kicked: bool,
     /// When the SPMC's timer raises its interrupt, and as long as it is not set anew.
     pub deadline: u64,
+    /// The other deadline.
+    pub watchdog: u64,
     /// That interrupt is active.
     timer_active: bool,
     /// Calls to EL3, as they were made.
@@ -252,6 +254,7 @@ impl FakeMachine {
             pes: vec![
                 FakePe {
                     deadline: NO_DEADLINE,
+                    watchdog: NO_DEADLINE,
                     ..FakePe::default()
                 };
                 pes
@@ -327,7 +330,8 @@ impl FakeMachine {
         if self.pes[pe].kicked {
             return Some(KICK_INTERRUPT);
         }
-        if self.pes[pe].deadline <= self.counter && !self.pes[pe].timer_active {
+        let deadline = self.pes[pe].deadline.min(self.pes[pe].watchdog);
+        if deadline <= self.counter && !self.pes[pe].timer_active {
             return Some(TIMER_INTERRUPT);
         }
         let comes = |irq: &FakeInterrupt| irq.pe == pe && irq.enabled && !irq.active && (irq.latched || irq.high);
@@ -337,6 +341,12 @@ impl FakeMachine {
     /// Lets time pass, in ticks.
     pub fn advance(&mut self, ticks: u64) {
         self.counter += ticks;
+    }
+
+    /// The time, which asking does not change.
+    #[must_use]
+    pub const fn counter(&self) -> u64 {
+        self.counter
     }
 
     /// Takes what was printed since the last time.
@@ -509,6 +519,10 @@ impl Machine for FakeMachine {
 
     fn set_timer(&mut self, deadline: u64) {
         self.pes[self.current].deadline = deadline;
+    }
+
+    fn set_watchdog(&mut self, deadline: u64) {
+        self.pes[self.current].watchdog = deadline;
     }
 
     fn frequency(&mut self) -> u64 {

@@ -7,6 +7,7 @@
 //! * whether virtual interrupts are asserted, and interrupts of the normal world masked, in a context that is not on a PE:
 //!   it is put back with the wrong ones, which must not matter,
 //! * memory and tables, mailboxes, notifications, shares, what was printed and how much more may be,
+//! * how long the normal world's interrupts have been held back: no partition has a limit to that,
 //! * the time: times are kept as how far off they are, and those that have passed are alike.
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -244,6 +245,7 @@ impl<'s> System<'s> {
             group0,
             kicked,
             deadline,
+            watchdog: _,
             timer_active,
             el3_calls: _,
             el3_answers: _,
@@ -349,6 +351,7 @@ impl<'s> System<'s> {
             group0: kept.group0,
             kicked: kept.kicked,
             deadline: back(kept.deadline),
+            watchdog: NO_DEADLINE,
             timer_active: kept.timer_active,
             ..FakePe::default()
         };

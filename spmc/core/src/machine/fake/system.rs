@@ -8,11 +8,12 @@ use crate::{
     abi,
     context::{Context, El1Registers},
     machine::{
-        SmcRegisters,
+        NO_DEADLINE, SmcRegisters,
         fake::{FakeMachine, what_is_wrong},
     },
     spmc::{Action, Event, Exit, Pe, Spmc},
     vcpu::{Model, State},
+    watch::{NO_LIMIT, SLICES},
 };
 
 /// Marks a value as `owner`'s (a partition's id, or 0 for the normal world), in both halves of the register.
@@ -327,6 +328,7 @@ impl<'s> System<'s> {
         if let Err(what) = self.spmc.check_invariants(&self.pes) {
             panic!("after {event:x?} on PE {pe}: {what}");
         }
+        self.check_watchdog(pe);
         // Slower, and what changes it is rare.
         if self.steps.is_multiple_of(16) || changes_memory(function) {
             self.check_memory();
@@ -377,6 +379,17 @@ impl<'s> System<'s> {
     pub fn check_memory(&self) {
         if let Err(what) = self.spmc.check_memory(&self.machine) {
             panic!("after {} steps: {what}", self.steps);
+        }
+    }
+
+    /// Nobody holds back the normal world's interrupts without end.
+    fn check_watchdog(&mut self, pe: usize) {
+        let limit = self.pes[pe].time_limit();
+        let (now, deadline) = (self.machine.counter(), self.machine.pe(pe).watchdog);
+        if limit == NO_LIMIT {
+            assert_eq!(deadline, NO_DEADLINE, "nobody's time is counted");
+        } else {
+            assert!(deadline - now <= limit / SLICES + 1, "{deadline} at {now}");
         }
     }
 

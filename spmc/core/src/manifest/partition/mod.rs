@@ -31,6 +31,8 @@ pub const MAX_ID: SpId = match SpId::from_vm_number(0x3ff) {
 };
 /// Most `auxiliary-id` and `stream-endpoint-ids` entries.
 pub const MAX_AUXILIARY_IDS: usize = 64;
+/// Longest `tantalum,...-limit-ms`, an hour.
+pub const MAX_TIME_LIMIT: u64 = 3_600_000;
 
 /// A partition's manifest, validated. Fields are named after the properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub struct PartitionManifest {
     pub sri_policy: SriPolicy,
     /// `tantalum,virtual-gic`: our own.
     pub virtual_gic: bool,
+    /// `tantalum,interrupt-limit-ms`, `tantalum,power-limit-ms`, `tantalum,start-limit-ms`: our own.
+    pub time_limits: TimeLimits,
     /// `notification-support`.
     pub notification_support: bool,
     /// `has-primary-scheduler`.
@@ -102,6 +106,18 @@ pub struct PartitionManifest {
     pub memory_regions: Vec<MemoryRegion>,
     /// `device-regions/*`.
     pub device_regions: Vec<DeviceRegion>,
+}
+
+/// How long the partition may keep the normal world's interrupts away, in milliseconds; 0 for ever, `None` where its manifest
+/// does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// For a managed exit, for an interrupt that it is run for, or, if it has interrupts queued, for a request.
+    pub interrupt: Option<u32>,
+    /// For a power message, or a request of EL3.
+    pub power: Option<u32>,
+    /// To start on one PE.
+    pub start: Option<u32>,
 }
 
 /// A service of a partition, known by its UUID. Aligned, so that a UUID is moved in words rather than bytes.

@@ -3,9 +3,9 @@
 use super::regions::{self, Devices, Memories};
 use super::services::{self, Uuids};
 use super::{
-    AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MAX_ID, MessagingMethod,
+    AbortAction, BootInfo, ExceptionLevel, MAX_AUXILIARY_IDS, MAX_DESCRIPTION, MAX_ID, MAX_TIME_LIMIT, MessagingMethod,
     NsInterruptsAction, OtherSInterruptsAction, PartitionManifest, PowerManagement, RunTimeModel, RxTx, SriPolicy,
-    VmAvailability,
+    TimeLimits, VmAvailability,
 };
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::id::SpId;
@@ -39,6 +39,9 @@ pub(super) const PROPERTIES: &[&str] = &[
     "sri-interrupts-policy",
     "notification-support",
     "tantalum,virtual-gic",
+    "tantalum,interrupt-limit-ms",
+    "tantalum,power-limit-ms",
+    "tantalum,start-limit-ms",
     "has-primary-scheduler",
     "run-time-model",
     "time-slice-mem",
@@ -230,6 +233,9 @@ fn behaviour(property: &Prop<'_>, manifest: &mut PartitionManifest, seen: &mut S
             manifest.sri_policy = property.hex(sink, policy, expected).unwrap_or_default();
         }
         "tantalum,virtual-gic" => manifest.virtual_gic = property.flag(sink),
+        "tantalum,interrupt-limit-ms" => manifest.time_limits.interrupt = limit(property, sink),
+        "tantalum,power-limit-ms" => manifest.time_limits.power = limit(property, sink),
+        "tantalum,start-limit-ms" => manifest.time_limits.start = limit(property, sink),
         "notification-support" => manifest.notification_support = property.flag(sink),
         "has-primary-scheduler" => manifest.has_primary_scheduler = property.flag(sink),
         "time-slice-mem" => manifest.time_slice_mem = property.flag(sink),
@@ -286,6 +292,12 @@ fn ffa_version(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Version> {
         );
     }
     Some(version.min(FFA_VERSION))
+}
+
+/// A time in milliseconds.
+fn limit(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<u32> {
+    let limit = property.between(sink, 0, MAX_TIME_LIMIT, "1 to 3600000 (ms), or 0 for no limit")?;
+    u32::try_from(limit).ok()
 }
 
 fn exception_level(value: u64) -> ExceptionLevel {
@@ -547,6 +559,7 @@ impl Default for PartitionManifest {
             other_s_interrupts_action: OtherSInterruptsAction::default(),
             sri_policy: SriPolicy::empty(),
             virtual_gic: false,
+            time_limits: TimeLimits::default(),
             notification_support: false,
             has_primary_scheduler: false,
             time_slice_mem: false,

@@ -1,0 +1,471 @@
+//! Isolation in time: a partition that holds back the normal world's interrupts for longer than it may is stopped.
+
+use tantalum_core::{
+    interrupt::Signal,
+    machine::{NO_DEADLINE, fake::FakeMachine},
+    manifest::partition::{NsInterruptsAction, PowerManagement, Trigger},
+    spmc::{Exit, Spmc},
+    watch::{NO_LIMIT, SLICES},
+};
+
+use crate::support::*;
+
+const EDGE: u32 = 40;
+/// A logical partition of EL3.
+const EL3: u64 = 0xffc0;
+const CPU_OFF: [u64; 8] = [REQ, route_of_power(), 0x8000_0000, 0x8400_0002, 0, 0, 0, 0];
+
+const fn route_of_power() -> u64 {
+    SPMD << 16 | SPMC
+}
+
+fn exits(mut partition: PartitionBuilder) -> PartitionBuilder {
+    partition.ns_interrupts = NsInterruptsAction::ManagedExit;
+    partition.managed_exit = Signal::Fiq;
+    partition
+}
+
+fn limits(mut partition: PartitionBuilder, limit: u64) -> PartitionBuilder {
+    let limits = &mut partition.time_limits;
+    (limits.interrupt, limits.queued) = (limit, limit);
+    (limits.firmware, limits.start) = (limit, limit);
+    partition
+}
+
+/// a exits, b has a device, c.
+fn three_kinds(pes: usize, change: impl Fn(PartitionBuilder) -> PartitionBuilder) -> (Spmc, FakeMachine) {
+    Builder::new(pes)
+        .partition_with("a", |a| change(exits(a)))
+        .partition_with("b", |b| change(b.device_interrupt(EDGE, Trigger::Edge)))
+        .partition_with("c", &change)
+        .build()
+}
+
+/// All PEs are on, and b has enabled its interrupt.
+fn booted(spmc: &Spmc, machine: FakeMachine) -> System<'_> {
+    let mut system = System::booted(spmc, machine);
+    for pe in 0..system.pe_count() {
+        system.ask(pe, B);
+        system.hvc(pe, &[0xff03, u64::from(EDGE), 1, 0]);
+        system.respond(pe, B, 0);
+    }
+    system
+}
+
+/// Lets the PE's next slice of time pass. `false`: nobody's time is counted.
+fn pass(system: &mut System<'_>, pe: usize) -> bool {
+    let deadline = system.machine.pe(pe).watchdog;
+    if deadline == NO_DEADLINE {
+        return false;
+    }
+    system
+        .machine
+        .advance(deadline.saturating_sub(system.machine.counter()));
+    if system.owner(pe) == NWD {
+        system.nwd(pe, &[INTERRUPT]);
+    } else {
+        system.exit(pe, Exit::Irq);
+    }
+    true
+}
+
+/// Whoever has the PE keeps it until its time is over. Returns how long that was.
+#[track_caller]
+fn keeps_the_pe(system: &mut System<'_>, pe: usize) -> u64 {
+    let (begin, owner) = (system.machine.counter(), system.owner(pe));
+    let printed = system.machine.console.len();
+    while system.machine.console.len() == printed {
+        assert_eq!(system.owner(pe), owner);
+        assert!(pass(system, pe), "its time is not counted");
+    }
+    system.machine.counter() - begin
+}
+
+#[track_caller]
+fn is_stopped(system: &mut System<'_>, name: &str, why: &str) {
+    let console = system.machine.take_console();
+    assert!(
+        console.contains(&format!("partition \"{name}\"")) && console.contains("is stopped"),
+        "{console}"
+    );
+    assert!(console.contains(why), "{console}");
+}
+
+fn is_run_for_the_device(system: &mut System<'_>, pe: usize) {
+    system.machine.raise(EDGE);
+    if system.owner(pe) == NWD {
+        system.nwd(pe, &[INTERRUPT]);
+    } else {
+        system.exit(pe, Exit::Irq);
+    }
+    assert_eq!(
+        (system.owner(pe), system.regs(pe)[..3].to_vec()),
+        (
+            runs(B, u16::try_from(pe).expect("few")),
+            vec![INTERRUPT, 0, u64::from(EDGE)]
+        )
+    );
+}
+
+#[test]
+fn of_a_managed_exit() {
+    let (spmc, machine) = three_kinds(2, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    system.ask(1, A);
+    assert_eq!(system.machine.pe(1).watchdog, NO_DEADLINE);
+    system.exit(1, NS_INTERRUPT);
+    assert_eq!(system.owner(1), runs(A, 1));
+    let spent = keeps_the_pe(&mut system, 1);
+    assert!((8_000_000..8_100_000).contains(&spent), "{spent}");
+    is_stopped(
+        &mut system,
+        "a",
+        "told to give up the PE (managed exit), and went on for 128 ms",
+    );
+    assert_eq!((system.owner(1), system.regs(1)), (NWD, error(ABORTED)));
+    assert_eq!(system.machine.pe(1).watchdog, NO_DEADLINE);
+    system.nwd_fails(0, &request(0, A), ABORTED);
+    system.ask(1, C);
+    system.respond(1, C, 0);
+}
+
+#[test]
+fn of_a_managed_exit_that_comes_are_over() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    for turn in 0..3 * SLICES {
+        if turn == 0 {
+            system.ask(0, A);
+        } else if turn % 2 == 0 {
+            system.nwd(0, &[RUN, target(A, 0)]);
+        } else {
+            system.respond(0, A, 0);
+            assert_eq!((system.owner(0), system.machine.pe(0).watchdog), (NWD, NO_DEADLINE));
+            system.ask(0, A);
+        }
+        system.exit(0, NS_INTERRUPT);
+        // It takes what it was told, and says that it has handled it: that alone is no exit.
+        system.hvc(0, &[0xff04]);
+        assert_eq!(system.regs(0)[0], 4);
+        system.hvc(0, &[0xff08, 4, 4]);
+        assert!(pass(&mut system, 0));
+        if turn % 2 == 1 {
+            system.smc(0, &[YIELD]);
+            assert_eq!((system.owner(0), system.machine.pe(0).watchdog), (NWD, NO_DEADLINE));
+        }
+    }
+    // In a cycle of FFA_RUN too.
+    system.nwd(0, &[RUN, target(A, 0)]);
+    system.respond(0, A, 0);
+    system.nwd(0, &[RUN, target(A, 0)]);
+    system.exit(0, NS_INTERRUPT);
+    assert!(pass(&mut system, 0));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.machine.pe(0).watchdog), (NWD, NO_DEADLINE));
+}
+
+#[test]
+fn are_spent_slice_by_slice_whatever_keeps_the_pe() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    system.ask(0, A);
+    system.exit(0, NS_INTERRUPT);
+    for _ in 1..SLICES {
+        // A host that lets the PE stand still for long.
+        system.machine.advance(1 << 40);
+        system.exit(0, Exit::Irq);
+        assert_eq!(system.owner(0), runs(A, 0));
+    }
+    // Other interrupts do not give it more, nor does it have less for them.
+    for _ in 0..100 {
+        system.exit(0, Exit::Irq);
+        system.exit(0, Exit::Fiq);
+    }
+    assert_eq!(system.owner(0), runs(A, 0));
+    system.machine.advance(1 << 40);
+    system.exit(0, Exit::Irq);
+    is_stopped(&mut system, "a", "managed exit");
+    assert_eq!(system.owner(0), NWD);
+}
+
+#[test]
+fn of_an_interrupt_while_the_normal_world_runs() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    is_run_for_the_device(&mut system, 0);
+    system.hvc(0, &[0xff04]);
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.machine.pe(0).watchdog), (NWD, NO_DEADLINE));
+    is_run_for_the_device(&mut system, 0);
+    let spent = keeps_the_pe(&mut system, 0);
+    assert!((8_000_000..8_100_000).contains(&spent), "{spent}");
+    is_stopped(&mut system, "b", "handling an interrupt for 128 ms");
+    // EL3 takes nothing else.
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (NWD, [NORMAL_WORLD_RESUME, 0, 0, 0, 0, 0, 0, 0])
+    );
+    assert!(!system.machine.interrupts[&EDGE].enabled);
+    system.ask(0, C);
+    system.respond(0, C, 0);
+}
+
+#[test]
+fn of_one_below_are_not_spent_by_one_on_top() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    system.ask(0, A);
+    system.exit(0, NS_INTERRUPT);
+    for _ in 1..SLICES {
+        assert!(pass(&mut system, 0));
+    }
+    // The last of a's slices has begun.
+    is_run_for_the_device(&mut system, 0);
+    for _ in 1..SLICES {
+        assert!(pass(&mut system, 0));
+        assert_eq!(system.owner(0), runs(B, 0));
+    }
+    system.hvc(0, &[0xff04]);
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.owner(0), runs(A, 0));
+    // b has all of its time again, and uses it up.
+    is_run_for_the_device(&mut system, 0);
+    keeps_the_pe(&mut system, 0);
+    is_stopped(&mut system, "b", "handling an interrupt");
+    assert_eq!(system.owner(0), runs(A, 0));
+    assert!(system.ctx(0).mask_ns_interrupts);
+    assert!(pass(&mut system, 0));
+    is_stopped(&mut system, "a", "managed exit");
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+}
+
+#[test]
+fn are_those_of_the_caller_too() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    is_run_for_the_device(&mut system, 0);
+    system.forward(0, B, C);
+    system.forward(0, C, A);
+    keeps_the_pe(&mut system, 0);
+    is_stopped(&mut system, "b", "handling an interrupt");
+    assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, NORMAL_WORLD_RESUME));
+    // Those that it has called go on when the normal world lets them: first c, which learns that a was preempted.
+    system.nwd(0, &[RUN, target(C, 0)]);
+    assert_eq!(
+        (system.owner(0), system.regs(0)),
+        (runs(C, 0), [INTERRUPT, target(A, 0), 0, 0, 0, 0, 0, 0])
+    );
+    assert!(!system.ctx(0).mask_ns_interrupts);
+    system.smc(0, &[RUN, target(A, 0)]);
+    assert_eq!(system.owner(0), runs(A, 0));
+    system.respond(0, A, C);
+    system.smc(0, &response(C, B));
+    assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, MSG_WAIT));
+    system.ask(0, C);
+    system.respond(0, C, 0);
+}
+
+#[test]
+fn of_a_start() {
+    let (spmc, machine) = three_kinds(2, |partition| partition);
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    let spent = keeps_the_pe(&mut system, 0);
+    assert!((800_000_000..801_000_000).contains(&spent), "{spent}");
+    is_stopped(&mut system, "a", "starting for 12800 ms");
+    assert_eq!(system.owner(0), runs(B, 0));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.owner(0), runs(C, 0));
+    // Each has its own time.
+    assert!(pass(&mut system, 0));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, MSG_WAIT));
+    assert_eq!(system.machine.pe(0).watchdog, NO_DEADLINE);
+    // On another PE.
+    system.machine.take_console();
+    system.online(1);
+    assert_eq!(system.owner(1), runs(B, 1));
+    keeps_the_pe(&mut system, 1);
+    is_stopped(&mut system, "b", "starting");
+    system.smc(1, &[MSG_WAIT]);
+    system.nwd_fails(0, &request(0, B), ABORTED);
+    system.ask(0, C);
+    system.ask(1, C);
+}
+
+#[test]
+fn of_a_partition_that_is_started_afresh() {
+    let (spmc, machine) = three_kinds(2, PartitionBuilder::restart);
+    let mut system = booted(&spmc, machine);
+    system.ask(0, A);
+    system.exit(0, NS_INTERRUPT);
+    keeps_the_pe(&mut system, 0);
+    is_stopped(&mut system, "a", "managed exit");
+    // It starts, and has the time for that.
+    assert_eq!(
+        (system.owner(0), system.ctx(0).pc),
+        (runs(A, 0), spmc.partitions()[0].entry)
+    );
+    let start = system.machine.pe(0).watchdog - system.machine.counter();
+    assert!(start > 99_000_000, "{start}");
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    assert_eq!(system.machine.pe(0).watchdog, NO_DEADLINE);
+    // On the other PE it never ends its start, which the handler of b's interrupt has asked for: that has its own time.
+    is_run_for_the_device(&mut system, 0);
+    system.hvc(0, &[0xff04]);
+    system.smc(0, &[MSG_WAIT]);
+    system.machine.interrupts.get_mut(&EDGE).expect("set up").pe = 1;
+    is_run_for_the_device(&mut system, 1);
+    for _ in 1..SLICES {
+        assert!(pass(&mut system, 1));
+    }
+    system.smc(1, &request(B, A));
+    assert_eq!(system.owner(1), runs(A, 1));
+    keeps_the_pe(&mut system, 1);
+    is_stopped(&mut system, "a", "starting");
+    // It starts once more, here.
+    assert_eq!(system.owner(1), runs(A, 1));
+    keeps_the_pe(&mut system, 1);
+    is_stopped(&mut system, "a", "starting");
+    assert_eq!((system.owner(1), system.regs(1)[0]), (runs(B, 1), ERROR));
+    assert!(pass(&mut system, 1));
+    is_stopped(&mut system, "b", "handling an interrupt");
+    // On top of nothing, b starts again; it failed while it ran.
+    assert_eq!(system.owner(1), runs(B, 1));
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!((system.owner(1), system.regs(1)[0]), (NWD, NORMAL_WORLD_RESUME));
+    // A partition that fails while it starts stays stopped.
+    system.nwd_fails(0, &request(0, A), ABORTED);
+}
+
+#[test]
+fn of_a_power_message() {
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |a| a.power(PowerManagement::all()))
+        .partition_with("b", |b| b.power(PowerManagement::all()))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    // The resume from a suspension, in time.
+    system.nwd(1, &[REQ, route(SPMD, SPMC), 0x8000_0001]);
+    for partition in [A, B] {
+        assert!(pass(&mut system, 1));
+        system.smc(1, &[RESP, route(partition, SPMC), 0x8000_0002]);
+    }
+    assert_eq!((system.owner(1), system.machine.pe(1).watchdog), (NWD, NO_DEADLINE));
+    system.nwd(1, &CPU_OFF);
+    let spent = keeps_the_pe(&mut system, 1);
+    assert!((80_000_000..81_000_000).contains(&spent), "{spent}");
+    is_stopped(&mut system, "a", "power message for 1280 ms");
+    // The other one is told all the same.
+    assert_eq!(system.owner(1), runs(B, 1));
+    system.smc(1, &[RESP, route(B, SPMC), 0x8000_0002]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (NWD, [RESP, route(SPMC, SPMD), 0x8000_0002, 0, 0, 0, 0, 0])
+    );
+    assert_eq!(system.machine.pe(1).watchdog, NO_DEADLINE);
+    system.ask(0, B);
+}
+
+#[test]
+fn of_a_request_of_firmware() {
+    let (spmc, machine) = three_kinds(1, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    system.nwd(0, &request(EL3, C));
+    assert!(pass(&mut system, 0));
+    system.smc(0, &response(C, EL3));
+    assert_eq!((system.owner(0), system.machine.pe(0).watchdog), (NWD, NO_DEADLINE));
+    system.nwd(0, &request(EL3, C));
+    keeps_the_pe(&mut system, 0);
+    is_stopped(&mut system, "c", "request of EL3");
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+}
+
+#[test]
+fn of_queued_interrupts_are_those_of_its_manifest() {
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", PartitionBuilder::queued)
+        .partition_with("b", |b| limits(b.queued(), 1_000))
+        .partition("c")
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.forward(0, A, B);
+    assert_eq!(system.machine.pe(0).watchdog, NO_DEADLINE);
+    system.respond(0, B, A);
+    system.respond(0, A, 0);
+    system.ask(0, B);
+    system.forward(0, B, C);
+    system.forward(0, C, A);
+    system.respond(0, A, C);
+    system.respond(0, C, B);
+    system.respond(0, B, 0);
+    assert_eq!(system.machine.pe(0).watchdog, NO_DEADLINE);
+    // Given up and got back, the time is new.
+    system.ask(0, B);
+    for _ in 0..2 * SLICES {
+        assert!(pass(&mut system, 0));
+        system.smc(0, &[YIELD]);
+        system.nwd(0, &[RUN, target(B, 0)]);
+    }
+    let spent = keeps_the_pe(&mut system, 0);
+    assert!((1_000..1_100).contains(&spent), "{spent}");
+    is_stopped(&mut system, "b", "interrupts queued, for 0 ms");
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+}
+
+#[test]
+fn may_be_none() {
+    let none = |partition| limits(partition, NO_LIMIT).power(PowerManagement::all());
+    let (spmc, machine) = three_kinds(1, none);
+    let mut system = System::new(&spmc, machine);
+    system.online(0);
+    while system.owner(0) != NWD {
+        assert!(!pass(&mut system, 0));
+        system.smc(0, &[MSG_WAIT]);
+    }
+    system.ask(0, B);
+    system.hvc(0, &[0xff03, u64::from(EDGE), 1, 0]);
+    system.respond(0, B, 0);
+    is_run_for_the_device(&mut system, 0);
+    assert!(!pass(&mut system, 0));
+    system.smc(0, &[MSG_WAIT]);
+    system.ask(0, A);
+    system.exit(0, NS_INTERRUPT);
+    assert!(!pass(&mut system, 0));
+    system.machine.advance(1 << 50);
+    system.exit(0, Exit::Irq);
+    system.respond(0, A, 0);
+    system.nwd(0, &request(EL3, C));
+    assert!(!pass(&mut system, 0));
+    system.smc(0, &response(C, EL3));
+    system.nwd(0, &CPU_OFF);
+    assert!(!pass(&mut system, 0));
+}
+
+#[test]
+fn of_a_context_that_is_blocked_end_with_its_partition() {
+    let (spmc, machine) = three_kinds(2, |partition| partition);
+    let mut system = booted(&spmc, machine);
+    system.ask(0, A);
+    system.exit(0, NS_INTERRUPT);
+    system.forward(0, A, C);
+    // a is stopped on another PE.
+    system.ask(1, A);
+    system.smc(1, &[ABORT]);
+    system.machine.take_console();
+    // PE 0 was told.
+    system.exit(0, Exit::Irq);
+    // c works on, and is cut short when a's time is over.
+    for _ in 0..SLICES {
+        assert_eq!(system.owner(0), runs(C, 0));
+        assert!(pass(&mut system, 0));
+    }
+    assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
+    assert_eq!(system.machine.pe(0).watchdog, NO_DEADLINE);
+    system.nwd(0, &[RUN, target(C, 0)]);
+    assert_eq!(system.owner(0), runs(C, 0));
+    system.smc(0, &response(C, A));
+    system.ask(0, C);
+}
