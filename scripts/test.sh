@@ -18,6 +18,8 @@ BOOTS=(
     "test-interrupts 1"
     "test-interrupts 4"
     "test-virtual-gic 4"
+    "test-limits 1"
+    "test-limits 4"
     "foreign 4"
     "ffa-1-0 1"
     "ffa-1-1 4"

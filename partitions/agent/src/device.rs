@@ -42,6 +42,8 @@ static HEARD: [Heard; MAX_CONTEXTS] = [const { Heard::new() }; MAX_CONTEXTS];
 
 /// What makes the device quiet: address, value, and the interrupt that is not one of the SPM's, with its kind.
 static QUENCH: (AtomicU64, AtomicU32) = (AtomicU64::new(0), AtomicU32::new(0));
+/// No interrupt is ever handled to the end.
+static STUCK: AtomicBool = AtomicBool::new(false);
 static AS_FIQ: AtomicU64 = AtomicU64::new(0);
 
 /// Makes a device quiet: writes a word of 32 bits at an address, unless that is 0.
@@ -67,6 +69,9 @@ fn handle(kind: Kind) {
                 .fetch_add(u64::from(fiq != (kind == Kind::Fiq)), Ordering::Relaxed);
             quench(QUENCH.0.load(Ordering::Relaxed), QUENCH.1.load(Ordering::Relaxed));
         }
+        if STUCK.load(Ordering::Relaxed) {
+            probe::spin_forever();
+        }
         interrupts::deactivate(id);
         if id != MANAGED_EXIT {
             // Last: the next one may come now.
@@ -89,6 +94,11 @@ pub fn listen(id: u64, fiq: bool, address: u64, value: u64, answer: &mut [u64; 1
     {
         answer[0] = crate::FAILED;
     }
+}
+
+/// Carries out [`Command::Stick`](crate::Command::Stick) for interrupts.
+pub fn stick() {
+    STUCK.store(true, Ordering::Relaxed);
 }
 
 /// Carries out [`Command::Heard`](crate::Command::Heard).

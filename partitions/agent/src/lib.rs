@@ -142,6 +142,8 @@ pub enum Command {
     Route = 26,
     /// Interrupts: what to do (see [`Alarm`]), two arguments.
     Alarm = 27,
+    /// Never end what comes next: 0 the handling of an interrupt, 1 the answer to a framework message.
+    Stick = 28,
 }
 
 /// The first word of an answer when what was asked has been done.
@@ -150,7 +152,7 @@ pub const DONE: u64 = MAGIC | 0xd02e;
 pub const FAILED: u64 = MAGIC | 0xfa11;
 
 impl Command {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Call,
         Self::Spin,
         Self::Status,
@@ -178,6 +180,7 @@ impl Command {
         Self::Heard,
         Self::Route,
         Self::Alarm,
+        Self::Stick,
     ];
 
     /// The command that the first word of a message stands for.

@@ -46,6 +46,8 @@ static FRAMEWORK: [Framework; MAX_CONTEXTS] = [const { Framework::new() }; MAX_C
 /// The boot information, for the contexts that do not get it: its size, and that of the manifest.
 static INFORMATION_SIZE: AtomicU64 = AtomicU64::new(0);
 static MANIFEST_SIZE: AtomicU64 = AtomicU64::new(0);
+/// No framework message is answered.
+static DEAF: AtomicBool = AtomicBool::new(false);
 static SECONDARIES_REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// Framework messages that a context has got, and how it answers them. A context that is turned off and on again starts with what it had.
@@ -80,6 +82,9 @@ impl Framework {
     fn answer(&self, response: &Registers) -> Registers {
         let mut response = *response;
         if is_framework(&response, FuncId::MsgSendDirectResp32) {
+            if DEAF.load(Ordering::Relaxed) {
+                probe::spin_forever();
+            }
             response[3] = self.status.load(Ordering::Relaxed);
         }
         response
@@ -239,6 +244,8 @@ impl Agent {
             Command::Route => {
                 answer[1] = u64::from(interrupts::route((first & 0xffff) as u32, (second & 0xff) as usize))
             }
+            Command::Stick if first == 0 => device::stick(),
+            Command::Stick => DEAF.store(true, Ordering::Relaxed),
             Command::Alarm => alarm::obey(first, second, third, answer),
             Command::Print => println!("{}: you said {first:#x}", self.name),
         }

@@ -233,7 +233,7 @@ const TIMER: u64 = 50;
 const LONGER: u64 = 200;
 
 /// Has a partition spin, and the normal world's timer interrupt it.
-fn interrupted(partition: Partition, words: [u64; 14]) -> Outcome<(Answer, Option<u32>)> {
+pub(super) fn interrupted(partition: Partition, words: [u64; 14]) -> Outcome<(Answer, Option<u32>)> {
     gic::enable(timer::INTERRUPT);
     timer::start(TIMER);
     let answer = send(partition, words);

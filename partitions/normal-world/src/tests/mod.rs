@@ -15,6 +15,7 @@ mod indirect;
 mod interrupts;
 mod isolation;
 mod legacy;
+mod limits;
 pub mod memory;
 mod notification;
 mod notification_refused;
@@ -110,6 +111,9 @@ const SERVICE_GROUPS: &[&[Test]] = &[vault::TESTS];
 /// The groups for partitions that are started afresh.
 const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
 
+/// The groups for partitions that keep the normal world's interrupts away for too long.
+const LIMIT_GROUPS: &[&[Test]] = &[limits::TESTS];
+
 /// The groups for partitions with devices that interrupt.
 const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS, soak::TESTS];
 
@@ -119,6 +123,8 @@ pub fn run(world: &World, score: &mut Score) {
         FATAL_GROUPS
     } else if world.find(attack_uuid(8)).is_some() {
         RESTART_GROUPS
+    } else if world.find(limits::DEAF).is_some() {
+        LIMIT_GROUPS
     } else if world.find(VAULT).is_some() {
         SERVICE_GROUPS
     } else if world.find(CLOCK).is_some() {
