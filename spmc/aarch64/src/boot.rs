@@ -7,6 +7,7 @@ use core::{cell::UnsafeCell, fmt, slice, sync::atomic::Ordering};
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig},
+    interrupt::distributor::Frames,
     machine::SmcRegisters,
     manifest::{spmc::Mpidr, system::Reserved},
     spmc::Spmc,
@@ -159,6 +160,10 @@ fn start<P: Platform>(
         boot_mpidr: mpidr,
         free_pages: pages::usage().available,
         pages_a_pe: pages_a_pe(),
+        interrupt_controller: Frames {
+            distributor: P::GIC[0].0,
+            redistributors: P::GIC[1].0,
+        },
     };
     let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
     drop(manifest);

@@ -99,11 +99,24 @@ pub fn store(gic: &mut VirtualGic) {
     gic.priorities = [sysreg::ich_ap0r0_el2::read(), sysreg::ich_ap1r0_el2::read()];
 }
 
-/// Makes the list registers live, until [`leave`].
+/// Makes the list registers live, until [`leave`]. If all are in use, more may be pending: the PE's timer fires soon.
 #[cold]
 pub fn enter_with(gic: &VirtualGic) {
-    // SAFETY: they are those of the context that is about to run.
-    unsafe { write_list(&gic.list) };
+    /// 1 / this of a second.
+    const SOON: u64 = 10_000;
+    const ENABLE: u64 = 1 << 0;
+    // SAFETY: they are those of the context that is about to run. An early deadline of the PE's own timer is no harm: the
+    // policy sets the right one then.
+    unsafe {
+        write_list(&gic.list);
+        if !gic.list.contains(&0) {
+            let soon = sysreg::cntpct_el0::read() + sysreg::cntfrq_el0::read() / SOON;
+            if sysreg::cnthps_ctl_el2::read() & ENABLE == 0 || sysreg::cnthps_cval_el2::read() > soon {
+                sysreg::cnthps_cval_el2::write(soon);
+                sysreg::cnthps_ctl_el2::write(ENABLE);
+            }
+        }
+    }
 }
 
 /// Takes the list registers back, and leaves none.

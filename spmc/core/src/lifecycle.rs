@@ -288,7 +288,7 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
     }
     ctx.mask_ns_interrupts = true;
     ctx.watch = Watch::new(partition.time_limits.start);
-    ctx.signals.gic = partition.virtual_gic;
+    ctx.signals.gic = partition.gic.is_some();
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());
     }

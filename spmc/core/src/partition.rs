@@ -12,7 +12,7 @@ use crate::{
     console::{LogBudget, LogLine},
     context::{El1Registers, Stage2Roots},
     id::{EndpointId, PeIndex, SpId, VcpuIndex},
-    interrupt::Signal,
+    interrupt::{Signal, distributor::Distributor},
     machine::Machine,
     mailbox::{Buffers, Mailbox},
     manifest::partition::{
@@ -106,8 +106,8 @@ pub struct Partition {
     pub time_limits: TimeLimits,
     /// When the scheduler of the normal world is told of its interrupts, instead of the SPMC running it.
     pub sri_policy: SriPolicy,
-    /// Its contexts have a virtual CPU interface each.
-    pub virtual_gic: bool,
+    /// What it has written to its virtual interrupt controller; its contexts have a virtual CPU interface each then.
+    pub gic: Option<Box<TicketMutex<Distributor>>>,
     /// Its notifications, if its manifest asks for them.
     pub notifications: Option<Box<TicketMutex<Notifications>>>,
     /// Which availability messages it wants (shown in its properties).
@@ -319,7 +319,9 @@ impl Partition {
             other_s_interrupts: config.other_s_interrupts,
             time_limits: config.time_limits,
             sri_policy: config.sri_policy,
-            virtual_gic: config.virtual_gic,
+            gic: config
+                .virtual_gic
+                .then(|| Box::new(TicketMutex::new(Distributor::new(slots.len())))),
             notifications: for_partition(config.notifications, slots.len()),
             vm_availability: config.vm_availability,
             power: config.power,

@@ -312,6 +312,9 @@ impl fmt::Display for There<'_> {
         if let Some(Region { world, name, .. }) = self.partition.regions.iter().find(|r| r.range.contains(address)) {
             return write!(f, "its own \"{name}\" is there, but {world}");
         }
+        if self.spmc.is_emulated(self.partition, self.world, self.address) {
+            return f.write_str("its interrupt controller, by other than a plain load or store of one register");
+        }
         if self.world == World::Secure && self.spmc.memory.contains(address) {
             return f.write_str("memory of the SPMC");
         }

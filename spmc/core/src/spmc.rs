@@ -14,6 +14,7 @@ use crate::{
     framework::Relay,
     id::{EndpointId, PeIndex, VcpuIndex},
     interrupt::{
+        distributor::Frames,
         paravirtual,
         physical::{Source, sources},
     },
@@ -179,6 +180,8 @@ pub struct Spmc {
     ipa_size: IpaSize,
     /// The interrupt controller, if the SPMC manifest describes it.
     pub interrupt_controller: Option<InterruptController>,
+    /// Where virtual interrupt controllers are.
+    pub(crate) frames: Frames,
     pub(crate) normal_world_mailbox: Mailbox,
     pub(crate) vm_mailboxes: VmMailboxes,
     pub(crate) vms: Vms,
@@ -232,6 +235,7 @@ impl Spmc {
             declared: declared.into_boxed_slice(),
             ipa_size,
             interrupt_controller: None,
+            frames: Frames::default(),
             normal_world_mailbox: Mailbox::new(None),
             vm_mailboxes: VmMailboxes::default(),
             vms: Vms::new(VmRegistry::new(MAX_VMS, vcpus)),
@@ -252,9 +256,16 @@ impl Spmc {
         self
     }
 
-    /// The same, with the interrupt controller that the SPMC manifest describes.
+    /// The same, with the interrupt controller that the SPMC manifest describes, or else the one that the board has.
     #[must_use]
-    pub fn with_interrupt_controller(mut self, controller: Option<InterruptController>) -> Self {
+    pub fn with_interrupt_controller(mut self, controller: Option<InterruptController>, board: Frames) -> Self {
+        let first = |regions: &[PageRange]| regions.first().map(|region| region.base().as_u64());
+        let described = controller.as_ref();
+        let described = described.and_then(|gic| first(&gic.distributors).zip(first(&gic.redistributors)));
+        self.frames = described.map_or(board, |(distributor, redistributors)| Frames {
+            distributor,
+            redistributors,
+        });
         self.interrupt_controller = controller;
         self
     }

@@ -51,6 +51,21 @@ pub struct Abort {
     pub far_valid: bool,
     /// 32-bit instruction length bit.
     pub il: bool,
+    /// The load or store, if the syndrome says which.
+    pub access: Option<MemoryAccess>,
+}
+
+/// A load or store of one general-purpose register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryAccess {
+    /// How many bytes: 1, 2, 4 or 8.
+    pub bytes: u8,
+    /// The register, 31 for xzr.
+    pub rt: u8,
+    /// A load extends the sign.
+    pub signed: bool,
+    /// The register has 64 bits, else 32.
+    pub wide: bool,
 }
 
 impl Abort {
@@ -129,6 +144,16 @@ impl Syndrome {
                 status: field(esr, 0, 6),
                 far_valid: !bit(esr, 10),
                 il: bit(esr, 25),
+                access: if class == 0x24 && bit(esr, 24) && !bit(esr, 7) && !bit(esr, 10) {
+                    Some(MemoryAccess {
+                        bytes: 1 << field(esr, 22, 2),
+                        rt: field(esr, 16, 5),
+                        signed: bit(esr, 21),
+                        wide: bit(esr, 15),
+                    })
+                } else {
+                    None
+                },
             }),
             _ => Self::Other { class },
         }

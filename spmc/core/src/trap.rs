@@ -110,7 +110,10 @@ impl Spmc {
 
     fn abort<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, abort: Abort, far: u64, hpfar: u64) -> Action {
         let (address, non_secure) = fault_ipa(hpfar, far);
-        if abort.kind() == FaultKind::Translation && is_over(pe, machine, address, non_secure) {
+        if abort.kind() == FaultKind::Translation
+            && (!non_secure && self.distributor_access(pe, machine, abort, address)
+                || is_over(pe, machine, address, non_secure))
+        {
             return Action::Run;
         }
         let trap = Trap::Abort {

@@ -8,7 +8,7 @@ use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
     boot::{Budget, diagnostic, spare::Spare},
     context::{Context, Stage2Roots},
-    interrupt::{MAX_DEVICE_INTERRUPTS, Signal},
+    interrupt::{MAX_DEVICE_INTERRUPTS, NAMED_LINES, Signal},
     machine::Machine,
     mailbox::{Buffers, from_manifest},
     manifest::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes of heap that one execution context takes, with its slot, its line of log and the allocator's own.
-const CONTEXT_BYTES: usize = size_of::<Context>() + size_of::<Slot>() + 256;
+const CONTEXT_BYTES: usize = size_of::<Context>() + size_of::<Slot>() + 384;
 /// Highest VMID with 8 bits.
 const MAX_VMID: u16 = 255;
 
@@ -116,8 +116,8 @@ impl Builder<'_> {
             non_secure: PhysAddr::new(tables.non_secure.root().0),
             vmid: self.vmid,
         };
-        let devices = device_interrupts(&accepted, report);
         let virtual_gic = virtual_gic(&accepted, el1.is_some(), machine, report);
+        let devices = device_interrupts(&accepted, virtual_gic, report);
         let buffers = buffers(&accepted, report);
         let boot_info = boot_info(&accepted, machine, report);
         let version = accepted.manifest.ffa_version;
@@ -316,14 +316,17 @@ fn regions(accepted: &system::Partition) -> Vec<Region> {
 }
 
 /// The interrupts of its devices, as many as it can have.
-fn device_interrupts(accepted: &system::Partition, report: &mut Report) -> Vec<Interrupt> {
+fn device_interrupts(accepted: &system::Partition, virtual_gic: bool, report: &mut Report) -> Vec<Interrupt> {
     let mut interrupts = Vec::new();
+    let [_, by_register] = NAMED_LINES;
     for region in &accepted.manifest.device_regions {
         for interrupt in &region.interrupts {
             let message = if interrupt.world == World::NonSecure {
                 "a partition cannot have an interrupt of the normal world: it stays there"
+            } else if virtual_gic && by_register.contains(&interrupt.id) {
+                "the virtual interrupt controller has another one of this number: it does not get it"
             } else if interrupts.len() >= MAX_DEVICE_INTERRUPTS {
-                "expected at most 48 interrupts in a partition: it does not get this one"
+                "expected at most 45 interrupts in a partition: it does not get this one"
             } else {
                 interrupts.push(*interrupt);
                 continue;

@@ -14,6 +14,7 @@ use tantalum_stage2::IpaSize;
 
 use crate::{
     addr::{PageRange, World},
+    interrupt::distributor::Frames,
     machine::Machine,
     manifest::{Diagnostic, Report, Severity, SpmcManifest, spmc::Mpidr, system},
     memory::{Limits, MemoryManager, SHARE_BYTES},
@@ -35,6 +36,8 @@ pub struct BootConfig<'a> {
     pub free_pages: usize,
     /// Pages that the machine layer will take for each PE.
     pub pages_a_pe: usize,
+    /// Where the board has its interrupt controller.
+    pub interrupt_controller: Frames,
     /// Devices that no partition may be given.
     pub devices: &'a [system::Reserved],
 }
@@ -127,7 +130,7 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
     }
     Ok(spmc
         .with_logical_partitions(logical)
-        .with_interrupt_controller(manifest.interrupt_controller))
+        .with_interrupt_controller(manifest.interrupt_controller, config.interrupt_controller))
 }
 
 /// Memory management, with as much of everything as the SPMC's memory allows.

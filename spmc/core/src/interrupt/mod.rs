@@ -1,12 +1,13 @@
 //! Virtual interrupts of an execution context: what is pending for it, and what it wants to hear of.
 //!
-//! Each context has 64 *lines*. The first 16 have the number of their virtual interrupt, of which the SPMC raises a few
-//! itself ([`Line::TIMER`] and so on); the others are the device interrupts of the partition's manifest, in their order.
+//! Each context has 64 *lines*. The first 16 have the number of their virtual interrupt, the next are those that the SPMC
+//! raises ([`Line::TIMER`] and so on), the others are the device interrupts of the partition's manifest, in their order.
 //! A line is pending or it is not: raising it again while it is pending changes nothing, as at a real interrupt controller,
 //! and nothing overflows.
 //!
 //! [`VirtualInterrupts`] knows nothing of calls and PEs: [`paravirtual`] has the calls, [`Spmc::pend`] finds the context.
 
+pub mod distributor;
 pub(crate) mod paravirtual;
 pub(crate) mod physical;
 pub mod virtual_gic;
@@ -28,7 +29,13 @@ use crate::{
 };
 
 /// Lines of a context that are no device's.
-pub const SOFTWARE_LINES: usize = 16;
+pub const SOFTWARE_LINES: usize = 19;
+/// Lines that have the number of their interrupt.
+const NUMBERED_LINES: usize = 16;
+/// The virtual interrupts of the others of the SPMC: timer, managed exit, notification. For partitions that make calls, and for
+/// those with a virtual interrupt controller, where software generated interrupts have 0 to 15, and a timer the number that
+/// drivers expect.
+pub(crate) const NAMED_LINES: [[u32; SOFTWARE_LINES - NUMBERED_LINES]; 2] = [[3, 4, 5], [30, 16, 17]];
 /// Most device interrupts of a partition.
 pub const MAX_DEVICE_INTERRUPTS: usize = 64 - SOFTWARE_LINES;
 
@@ -38,11 +45,11 @@ pub struct Line(u8);
 
 impl Line {
     /// The context's timer.
-    pub const TIMER: Self = Self(3);
+    pub const TIMER: Self = Self(16);
     /// The normal world has an interrupt: the partition is to give up the PE in its own way (managed exit).
-    pub const MANAGED_EXIT: Self = Self(4);
+    pub const MANAGED_EXIT: Self = Self(17);
     /// A notification is pending.
-    pub const NOTIFICATION: Self = Self(5);
+    pub const NOTIFICATION: Self = Self(18);
     /// Another context of the partition wants attention.
     pub const IPI: Self = Self(9);
 
@@ -82,7 +89,8 @@ pub enum Signal {
 
 /// The virtual interrupts of one execution context.
 ///
-/// Any PE may raise one. `enabled` and `fiq` are the context's own, changed only by the PE that it is on. No order between
+/// Any PE may raise one. `enabled` and `fiq` are the context's own, changed only by the PE that it is on, or by its partition's
+/// [`distributor`], under the lock of that. No order between
 /// the accesses is needed but the one of the slot's lock: who raises a line looks at the slot afterwards, who takes the
 /// context out of the slot looks at the lines afterwards; so either the one finds the context on a PE, which it tells, or the
 /// other finds the line pending.
@@ -152,6 +160,12 @@ impl VirtualInterrupts {
         };
         set(&self.fiq, signal == Signal::Fiq);
         set(&self.enabled, on);
+    }
+
+    /// Enables these lines and no others, those in `fiq` as virtual FIQs.
+    pub(crate) fn enable_all(&self, enabled: u64, fiq: u64) {
+        self.enabled.store(enabled, Relaxed);
+        self.fiq.store(fiq, Relaxed);
     }
 
     /// Takes the pending and enabled line with the lowest number.
@@ -278,7 +292,8 @@ impl VirtualInterrupts {
     #[inline(never)]
     fn assert_lines(&self, ctx: &mut Context, partition: &Partition, lines: u64) {
         if ctx.signals.gic {
-            ctx.signals.list = ctx.virtual_gic.fill(self, partition);
+            let context = usize::from(u16::try_from(ctx.vmpidr & 0xffff).unwrap_or(0));
+            ctx.signals.list = ctx.virtual_gic.fill(self, partition, context);
         } else {
             let fiq = self.fiq.load(Relaxed);
             (ctx.signals.irq, ctx.signals.fiq) = (lines & !fiq != 0, lines & fiq != 0);
@@ -315,8 +330,11 @@ impl Partition {
     /// The line of a virtual interrupt, if the partition has it.
     #[must_use]
     pub fn line(&self, id: u32) -> Option<Line> {
+        if let Some(place) = self.named_lines().iter().position(|named| *named == id) {
+            return Line::new(place.saturating_add(NUMBERED_LINES));
+        }
         let number = usize::try_from(id).ok()?;
-        if number < SOFTWARE_LINES {
+        if number < NUMBERED_LINES {
             return Line::new(number);
         }
         let place = self.devices.iter().position(|device| device.id == id)?;
@@ -327,20 +345,34 @@ impl Partition {
     pub(crate) fn reset_interrupts(&self, interrupts: &VirtualInterrupts) {
         let managed_exit = (self.ns_interrupts == NsInterruptsAction::ManagedExit).then_some(self.managed_exit);
         let (mut enabled, fiq) = paravirtual::at_start(managed_exit, self.notifications.is_some());
+        if self.gic.is_some() {
+            enabled = 0;
+        }
         if self.el1.is_some() {
             // At S-EL0: the SPMC tells of them with FFA_INTERRUPT. Interrupts stay masked in its PSTATE.
             enabled = u64::MAX << SOFTWARE_LINES | Line::TIMER.bit();
         }
         interrupts.reset(enabled, fiq);
+        self.follow_distributor();
     }
 
     /// The number by which the partition knows a line.
     #[must_use]
     pub fn interrupt_id(&self, line: Line) -> u32 {
-        let software = u32::from(line.0);
-        line.number().checked_sub(SOFTWARE_LINES).map_or(software, |place| {
-            self.devices.get(place).map_or(software, |device| device.id)
-        })
+        let number = line.number();
+        let known = match number.checked_sub(SOFTWARE_LINES) {
+            Some(place) => self.devices.get(place).map(|device| &device.id),
+            None => number
+                .checked_sub(NUMBERED_LINES)
+                .and_then(|place| self.named_lines().get(place)),
+        };
+        known.copied().unwrap_or(u32::from(line.0))
+    }
+
+    #[inline]
+    fn named_lines(&self) -> &'static [u32; SOFTWARE_LINES - NUMBERED_LINES] {
+        let [by_call, by_register] = &NAMED_LINES;
+        if self.gic.is_some() { by_register } else { by_call }
     }
 }
 

@@ -50,6 +50,14 @@ impl Spmc {
     #[cold]
     #[inline(never)]
     pub(crate) fn paravirtual_call<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, function: u32) -> Action {
+        if pe
+            .running
+            .as_ref()
+            .is_some_and(|running| running.partition.gic.is_some())
+        {
+            // It has registers for all of it.
+            return answer(pe, FAILED);
+        }
         let sent = if function == SEND_IPI {
             self.send_ipi(pe, machine)
         } else {
@@ -58,9 +66,7 @@ impl Spmc {
         if let Some(running) = pe.running.as_mut() {
             let result = sent.or_else(|| self.paravirtual(pe.index, machine, running, function));
             running.assert_interrupts();
-            if let Some(x0) = running.ctx.x.first_mut() {
-                *x0 = result.unwrap_or(FAILED);
-            }
+            return answer(pe, result.unwrap_or(FAILED));
         }
         Action::Run
     }
@@ -120,6 +126,13 @@ impl Spmc {
         };
         self.change(machine, pe, running.partition, line, change)
     }
+}
+
+fn answer(pe: &mut Pe<'_>, result: u64) -> Action {
+    if let Some(x0) = pe.running.as_mut().and_then(|running| running.ctx.x.first_mut()) {
+        *x0 = result;
+    }
+    Action::Run
 }
 
 fn enable(interrupts: &VirtualInterrupts, line: Line, on: bool, signal: u32) -> Option<()> {

@@ -35,13 +35,13 @@ use crate::{
 /// A device interrupt, whose it is, and which of its lines.
 #[derive(Debug)]
 pub(crate) struct Source {
-    id: u32,
+    pub(crate) id: u32,
     partition: u16,
     line: Line,
     /// It is not private to a PE.
     shared: bool,
     /// The PE that it is to come to while that is on; none in particular when there is none.
-    pe: AtomicU16,
+    pub(crate) pe: AtomicU16,
 }
 
 /// All device interrupts, by ascending number.
@@ -69,7 +69,7 @@ pub(crate) fn sources(partitions: &[Partition], cpus: &[Mpidr]) -> alloc::vec::V
 }
 
 /// The device that a line belongs to.
-fn device(partition: &Partition, line: Line) -> Option<&Interrupt> {
+pub(crate) fn device(partition: &Partition, line: Line) -> Option<&Interrupt> {
     partition.devices.get(line.number().checked_sub(SOFTWARE_LINES)?)
 }
 
@@ -132,6 +132,9 @@ impl Spmc {
             for slot in &partition.slots {
                 slot.interrupts.forget_devices();
             }
+            if let Some(gic) = &partition.gic {
+                gic.lock().reset();
+            }
         }
         self.deactivate(machine, pe, partition, interrupts);
         partition.reset_interrupts(interrupts);
@@ -143,7 +146,7 @@ impl Spmc {
             if first || private && !interrupts.is_pending(line) {
                 let _ = self.change(machine, pe, partition, line, InterruptChange::Deactivate);
             }
-            if first || private {
+            if (first || private) && partition.lets_through(partition.vcpu_on(pe), line) {
                 let _ = self.change(machine, pe, partition, line, InterruptChange::Enable);
             }
         }
@@ -157,12 +160,17 @@ impl Spmc {
             .iter()
             .filter(|partition| partition.health() == Health::Ready)
         {
-            for device in partition
+            for (place, device) in partition
                 .devices
                 .iter()
-                .filter(|device| device.kind == InterruptKind::Ppi)
+                .enumerate()
+                .filter(|(_, device)| device.kind == InterruptKind::Ppi)
             {
-                if partition.multiplicity == Multiplicity::Migratable && self.home(pe, partition, device) == own {
+                let line = Line::new(place.saturating_add(SOFTWARE_LINES));
+                if partition.multiplicity == Multiplicity::Migratable
+                    && self.home(pe, partition, device) == own
+                    && line.is_some_and(|line| partition.lets_through(VcpuIndex::new(0), line))
+                {
                     machine.change_interrupt(own, device.id, InterruptChange::Enable);
                 }
             }

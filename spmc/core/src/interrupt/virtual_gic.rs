@@ -31,8 +31,8 @@ pub const ACTIVE: u64 = 1 << 63;
 pub const HARDWARE: u64 = 1 << 61;
 /// `ICH_LR<n>_EL2`: Group 1, an IRQ; else Group 0, a FIQ.
 pub const GROUP1: u64 = 1 << 60;
-/// `ICH_LR<n>_EL2`: the priority that all have.
-const PRIORITY: u64 = 0xa0 << 48;
+/// `ICH_LR<n>_EL2`: where the priority is.
+const PRIORITY: u32 = 48;
 /// `ICH_LR<n>_EL2`: where the physical interrupt is.
 const PHYSICAL: u32 = 32;
 
@@ -61,19 +61,24 @@ const fn register(op1: u8, crn: u8, crm: u8, op2: u8) -> SystemRegister {
 /// `ICC_SRE_EL1`, and what it always is: there are no other registers than those of the system.
 const SRE: SystemRegister = register(0, 12, 12, 5);
 const SRE_ALWAYS: u64 = 0b111;
-/// `ICC_SGI1R_EL1`.
+/// `ICC_SGI1R_EL1`, `ICC_ASGI1R_EL1`, `ICC_SGI0R_EL1`: which group the sender takes it for does not matter.
 const SGI1R: SystemRegister = register(0, 12, 11, 5);
+const ASGI1R: SystemRegister = register(0, 12, 11, 6);
+const SGI0R: SystemRegister = register(0, 12, 11, 7);
 /// `ID_AA64PFR0_EL1`, and its field that says that there is a CPU interface of version 3.
 const PFR0: SystemRegister = register(0, 0, 4, 0);
 const PFR0_GIC: u64 = 1 << 24;
 
 impl VirtualGic {
-    /// Puts what is pending and enabled into list registers; says whether there is something in them.
+    /// Puts what is pending and enabled for a context into list registers, the most urgent first; says whether there is
+    /// something in them.
     #[cold]
     #[inline(never)]
-    pub(crate) fn fill(&mut self, interrupts: &VirtualInterrupts, partition: &Partition) -> bool {
+    pub(crate) fn fill(&mut self, interrupts: &VirtualInterrupts, partition: &Partition, context: usize) -> bool {
         let mut lines = interrupts.deliverable();
-        while let Some(line) = Line::lowest(lines) {
+        let gic = partition.gic.as_ref().map(|gic| gic.lock());
+        let most_urgent = |lines| gic.as_ref()?.most_urgent(context, lines, partition);
+        while let Some((line, priority)) = most_urgent(lines) {
             lines &= !line.bit();
             let id = u64::from(partition.interrupt_id(line));
             let same = |entry: &&mut u64| **entry != 0 && u64::from(low(**entry)) == id;
@@ -90,7 +95,7 @@ impl VirtualGic {
                 } else {
                     HARDWARE | id << PHYSICAL
                 };
-                *entry = PENDING | group | PRIORITY | bound | id;
+                *entry = PENDING | group | u64::from(priority) << PRIORITY | bound | id;
             } else {
                 break;
             }
@@ -99,8 +104,26 @@ impl VirtualGic {
         self.is_in_use()
     }
 
-    fn is_in_use(&self) -> bool {
+    /// Whether there is something in the list registers.
+    pub(crate) fn is_in_use(&self) -> bool {
         self.list.iter().any(|entry| *entry != 0)
+    }
+
+    /// Whether an interrupt is active.
+    pub(crate) fn is_active(&self, id: u32) -> bool {
+        self.list.iter().any(|entry| entry & ACTIVE != 0 && low(*entry) == id)
+    }
+
+    /// An interrupt is not active any more, without having been ended; says whether it was.
+    pub(crate) fn deactivate(&mut self, id: u32) -> bool {
+        let entry = self
+            .list
+            .iter_mut()
+            .find(|entry| **entry & ACTIVE != 0 && low(**entry) == id);
+        entry.is_some_and(|entry| {
+            *entry = 0;
+            true
+        })
     }
 
     /// Takes what is still pending back, and frees the list registers of what was handled; returns the lines of the latter.
@@ -161,7 +184,7 @@ impl Spmc {
         match (access.register, access.read) {
             (SRE, true) => write_register(x, access.rt, SRE_ALWAYS),
             (SRE, false) => {}
-            (SGI1R, false) => {
+            (SGI1R | ASGI1R | SGI0R, false) => {
                 let value = read_register(x, access.rt);
                 self.send_sgi(pe, machine, partition, value);
             }
@@ -175,7 +198,7 @@ impl Spmc {
         true
     }
 
-    /// `ICC_SGI1R_EL1`: raises a line below 16 in contexts of the partition, whose affinity is their number.
+    /// `ICC_SGI1R_EL1` and its like: raises a line below 16 in contexts of the partition, whose affinity is their number.
     fn send_sgi<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, partition: &Partition, value: u64) {
         /// All but oneself.
         const ALL: u64 = 1 << 40;

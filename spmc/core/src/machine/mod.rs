@@ -164,7 +164,8 @@ pub trait Machine: TableMemory {
     fn now(&mut self) -> u64;
 
     /// Has the SPMC's own timer on this PE raise the secure interrupt [`TIMER_INTERRUPT`] when [`Machine::now`] has reached
-    /// `deadline`, and as long as it is not set anew; [`NO_DEADLINE`] turns it off.
+    /// `deadline`, and as long as it is not set anew; [`NO_DEADLINE`] turns it off. It may come earlier while a context has all
+    /// of its list registers in use.
     fn set_timer(&mut self, deadline: u64);
 
     /// A second deadline of the same kind, with the same interrupt.

@@ -12,6 +12,7 @@ mod conventions;
 mod direct_req;
 mod direct_req2;
 mod direct_resp;
+mod distributor;
 mod error;
 mod features;
 mod framework;

@@ -10,6 +10,7 @@ use std::{
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig, BootError},
+    interrupt::distributor::Frames,
     machine::fake::FakeMachine,
     manifest::{PartitionManifest, Report, partition::Placement},
     spmc::Spmc,
@@ -101,6 +102,7 @@ pub fn start(machine: &mut FakeMachine, boot_mpidr: u64, free_pages: usize) -> R
         boot_mpidr,
         free_pages,
         pages_a_pe: 1,
+        interrupt_controller: Frames::default(),
         devices: &[],
     };
     boot::start(&config, machine)
@@ -495,6 +497,7 @@ fn start_at_s_el0(machine: &mut FakeMachine, manifest: &[u8]) -> Spmc {
         boot_mpidr: 0,
         free_pages: PAGES,
         pages_a_pe: 1,
+        interrupt_controller: Frames::default(),
         devices: &[],
     };
     boot::start(&config, machine).expect("it starts")
@@ -548,6 +551,7 @@ fn regions_of_a_partition_at_s_el0_are_as_its_manifest_has_them() {
         boot_mpidr: 0,
         free_pages: PAGES,
         pages_a_pe: 1,
+        interrupt_controller: Frames::default(),
         devices: &[],
     };
     let spmc = boot::start(&config, &mut machine).expect("it starts");
@@ -604,6 +608,7 @@ fn too_few_tables_leave_a_partition_at_s_el0_out_and_leak_none() {
             boot_mpidr: 0,
             free_pages: PAGES,
             pages_a_pe: 1,
+            interrupt_controller: Frames::default(),
             devices: &[],
         };
         let Ok(spmc) = boot::start(&config, &mut machine) else {
@@ -690,6 +695,7 @@ fn device_of_two_partitions_is_not_passed_on_by_either() {
         boot_mpidr: 0,
         free_pages: PAGES,
         pages_a_pe: 1,
+        interrupt_controller: Frames::default(),
         devices: &[],
     };
     let spmc = boot::start(&config, &mut machine).expect("it starts");
@@ -772,6 +778,7 @@ fn manifest_that_is_none_is_an_error() {
             boot_mpidr: 0,
             free_pages: PAGES,
             pages_a_pe: 1,
+            interrupt_controller: Frames::default(),
             devices: &[],
         };
         assert_eq!(boot::start(&config, &mut machine).err(), Some(BootError::Manifest));

@@ -2,7 +2,7 @@
 
 use tantalum_core::{
     addr::{PhysAddr, World},
-    interrupt::Line,
+    interrupt::{Line, SOFTWARE_LINES},
     machine::{KICK_INTERRUPT, fake::FakeMachine},
     manifest::partition::{PowerManagement, Trigger},
     spmc::{Exit, Spmc},
@@ -332,7 +332,7 @@ fn interrupt_while_it_starts_is_not_lost() {
     assert!(
         spmc.partitions()[0].slots[0]
             .interrupts
-            .is_pending(Line::new(16).expect("a line"))
+            .is_pending(Line::new(SOFTWARE_LINES).expect("a line"))
     );
 }
 
@@ -399,7 +399,7 @@ fn interrupt_of_a_pe_that_goes_off_starts_the_context_of_another() {
     assert!(
         spmc.partitions()[0].slots[1]
             .interrupts
-            .is_pending(Line::new(16).expect("a line"))
+            .is_pending(Line::new(SOFTWARE_LINES).expect("a line"))
     );
 }
 

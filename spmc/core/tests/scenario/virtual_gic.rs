@@ -8,10 +8,8 @@ use tantalum_core::{
     spmc::{Exit, Spmc},
 };
 
-use crate::support::*;
+use crate::{distributor, support::*};
 
-const ENABLE: u64 = 0xff03;
-const SEND_IPI: u64 = 0xff0a;
 const IPI: u32 = 9;
 const ID: u64 = 0xffff_ffff;
 
@@ -27,7 +25,7 @@ fn one(pes: usize) -> (Spmc, FakeMachine) {
 }
 
 /// What the partition that has the PE would read from `ICC_IAR1_EL1`: the lowest of those that are pending.
-fn acknowledge(system: &mut System<'_>, pe: usize) -> Option<u32> {
+pub(crate) fn acknowledge(system: &mut System<'_>, pe: usize) -> Option<u32> {
     let list = &mut system.ctx(pe).virtual_gic.list;
     let entry = list
         .iter_mut()
@@ -38,7 +36,7 @@ fn acknowledge(system: &mut System<'_>, pe: usize) -> Option<u32> {
 }
 
 /// It writes `ICC_EOIR1_EL1`.
-fn end(system: &mut System<'_>, pe: usize, id: u32) {
+pub(crate) fn end(system: &mut System<'_>, pe: usize, id: u32) {
     let list = &mut system.ctx(pe).virtual_gic.list;
     let entry = list
         .iter_mut()
@@ -52,8 +50,8 @@ fn end(system: &mut System<'_>, pe: usize, id: u32) {
 }
 
 fn enable(system: &mut System<'_>, pe: usize, id: u32) {
-    system.hvc(pe, &[ENABLE, u64::from(id), 1, 0]);
-    assert_eq!(system.regs(pe)[0], 0);
+    distributor::set_up(system, pe);
+    distributor::enable(system, pe, id);
 }
 
 /// A call that does nothing.
@@ -61,10 +59,20 @@ fn exit(system: &mut System<'_>, pe: usize) {
     system.smc(pe, &[ID_GET]);
 }
 
+/// It writes `ICC_SGI1R_EL1`.
+fn send(system: &mut System<'_>, pe: usize, id: u32, targets: u64) {
+    system.ctx(pe).x[5] = u64::from(id) << 24 | targets;
+    access_on(system, pe, [0, 12, 11, 5, 5], false);
+}
+
 fn access(system: &mut System<'_>, op: [u64; 5], read: bool) {
+    access_on(system, 0, op, read);
+}
+
+fn access_on(system: &mut System<'_>, pe: usize, op: [u64; 5], read: bool) {
     let [op1, crn, crm, op2, rt] = op;
     let iss = 3 << 20 | op2 << 17 | op1 << 14 | crn << 10 | rt << 5 | crm << 1 | u64::from(read);
-    system.exit(0, synchronous(0x18 << 26 | 1 << 25 | iss));
+    system.exit(pe, synchronous(0x18 << 26 | 1 << 25 | iss));
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn interrupt_of_another_context_is_taken_once() {
     system.ask(0, A);
     system.ask(1, A);
     enable(&mut system, 0, IPI);
-    system.hvc(1, &[SEND_IPI, 0]);
+    send(&mut system, 1, IPI, 0b1);
     system.exit(0, Exit::Irq);
     assert!(!system.ctx(0).signals.irq);
     assert_eq!(
@@ -83,7 +91,7 @@ fn interrupt_of_another_context_is_taken_once() {
     );
     assert_eq!(acknowledge(&mut system, 0), Some(IPI));
     // It comes again while it is handled.
-    system.hvc(1, &[SEND_IPI, 0]);
+    send(&mut system, 1, IPI, 0b1);
     system.exit(0, Exit::Irq);
     assert_eq!(acknowledge(&mut system, 0), Some(IPI));
     exit(&mut system, 0);
@@ -99,7 +107,7 @@ fn others_have_no_list_registers() {
     let mut system = System::booted(&spmc, machine);
     system.ask(0, B);
     assert!(!system.ctx(0).signals.gic);
-    enable(&mut system, 0, 3);
+    system.hvc(0, &[0xff03, 3, 1, 0]);
     access(&mut system, [3, 14, 2, 2, 5], false);
     system.ctx(0).x[5] = 1;
     access(&mut system, [3, 14, 2, 1, 5], false);

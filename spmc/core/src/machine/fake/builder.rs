@@ -10,7 +10,7 @@ use crate::{
     addr::{PageRange, PhysAddr, World},
     context::{Context, Stage2Roots},
     id::SpId,
-    interrupt::Signal,
+    interrupt::{Signal, distributor::Frames},
     machine::fake::FakeMachine,
     mailbox::Buffers,
     manifest::{
@@ -304,7 +304,12 @@ impl Builder {
         });
         let shares =
             MemoryManager::new(&mut machine, &declared, taken, Limits::default()).expect("fake memory has no end");
-        let spmc = Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39, shares);
+        let board = Frames {
+            distributor: 0x0800_0000,
+            redistributors: 0x080a_0000,
+        };
+        let spmc = Spmc::new(cpus, partitions, memory, declared, IpaSize::Bits39, shares)
+            .with_interrupt_controller(None, board);
         for partition in spmc.partitions() {
             let buffers = partition.mailbox.lock().take();
             spmc.take_buffers(&mut machine, partition, buffers);

@@ -126,6 +126,7 @@ impl OnPe {
 fn context(partition: &Partition, virtual_gic: &VirtualGic) -> Box<Context> {
     let mut ctx = Box::new(Context::new(partition.roots, 0));
     ctx.virtual_gic = virtual_gic.clone();
+    ctx.signals.gic = partition.gic.is_some();
     ctx
 }
 

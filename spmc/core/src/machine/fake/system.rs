@@ -294,7 +294,7 @@ impl<'s> System<'s> {
         let x = self.ctx(pe).x;
         self.left.insert((id, vcpu), Box::new(x));
         if let Exit::Synchronous { esr, .. } = exit
-            && esr >> 26 & 0x3f == 0x18
+            && matches!(esr >> 26 & 0x3f, 0x18 | 0x24)
         {
             // An emulated access may change any register.
             self.left.remove(&(id, vcpu));

@@ -1,4 +1,6 @@
-//! Interrupts of a partition, by the calls that the SPM has for those without an interrupt controller, or, where the processor shows one, by its registers. At S-EL0 there is nothing to take them: the result
+//! Interrupts of a partition, by the calls that the SPM has for those without an interrupt controller, or, where the processor
+//! shows one, by its registers ([`gic`]). At S-EL0 there is nothing to take them: the result of waiting for a message tells of
+//! them. The SPM's own interrupts have the numbers of the calls here, whatever they have at an interrupt controller.
 //! of waiting for a message tells of them.
 
 #![expect(
@@ -8,12 +10,13 @@
 
 use core::{
     arch::asm,
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
+
+mod gic;
 
 use crate::{
     arch,
-    context::{self, MAX_CONTEXTS},
     ffa::{FuncId, Registers, SMC, registers},
 };
 
@@ -37,9 +40,6 @@ pub enum Kind {
 
 /// What a program does with interrupts, on the stack of the context that takes them and with interrupts masked.
 pub type Handler = fn(Kind);
-
-/// Interrupts that a context has taken as ones of Group 0, by their number modulo 64.
-static GROUP0: [AtomicU64; MAX_CONTEXTS] = [const { AtomicU64::new(0) }; MAX_CONTEXTS];
 
 /// What [`has_gic`] has found out, 0 before.
 static GIC: AtomicU32 = AtomicU32::new(0);
@@ -67,11 +67,7 @@ fn has_gic() -> bool {
 /// Lets all interrupts through to the processor, which has them masked or handles them.
 fn let_through() {
     if has_gic() {
-        // SAFETY: no interrupt is handled meanwhile.
-        unsafe {
-            asm!("msr S3_0_C4_C6_0, {}", "msr S3_0_C12_C12_6, {}", "msr S3_0_C12_C12_7, {}", "isb",
-                in(reg) 0xff_u64, in(reg) 1_u64, in(reg) 1_u64, options(nostack, preserves_flags));
-        }
+        gic::set_up();
     }
 }
 
@@ -79,6 +75,10 @@ fn let_through() {
 pub fn listen(handler: Handler) {
     HANDLER.store(handler as *mut (), Ordering::Release);
     let_through();
+    if has_gic() {
+        // For those that make calls their manifest enables it.
+        gic::enable(MANAGED_EXIT, true, Kind::Fiq);
+    }
     // SAFETY: there is a handler now.
     unsafe { asm!("msr daifclr, #3", options(nostack)) };
 }
@@ -109,7 +109,10 @@ fn call(values: &[u64; 4]) -> u64 {
 
 /// Enables an interrupt, or disables it. `false`: the partition does not have it.
 pub fn enable(id: u32, on: bool, kind: Kind) -> bool {
-    let_through();
+    if has_gic() {
+        gic::set_up();
+        return gic::enable(id, on, kind);
+    }
     call(&[0xff03, u64::from(id), u64::from(on), u64::from(kind == Kind::Fiq)]) == 0
 }
 
@@ -117,42 +120,18 @@ pub fn enable(id: u32, on: bool, kind: Kind) -> bool {
 #[must_use]
 pub fn take() -> Option<u32> {
     if has_gic() {
-        return acknowledge();
+        gic::set_up();
+        return gic::take();
     }
     u32::try_from(call(&[0xff04, 0, 0, 0]))
         .ok()
         .filter(|id| *id != u32::MAX)
 }
 
-/// Takes an interrupt from the processor's interface to the interrupt controller: one of Group 1, an IRQ, or else of Group 0.
-fn acknowledge() -> Option<u32> {
-    let (one, zero): (u64, u64);
-    // SAFETY: what is taken is handled by the caller.
-    unsafe {
-        asm!("mrs {}, S3_0_C12_C12_0", "dsb sy", out(reg) one, options(nostack, preserves_flags));
-        if one < 1020 {
-            return Some((one & 0xffff) as u32);
-        }
-        asm!("mrs {}, S3_0_C12_C8_0", "dsb sy", out(reg) zero, options(nostack, preserves_flags));
-    }
-    let id = (zero < 1020).then_some((zero & 0xffff) as u32)?;
-    GROUP0[context::index()].fetch_or(1 << (id % 64), Ordering::Relaxed);
-    Some(id)
-}
-
 /// Says that an interrupt was handled. `false`: the partition does not have it.
 pub fn deactivate(id: u32) -> bool {
     if has_gic() {
-        let bit = 1 << (id % 64);
-        let zero = GROUP0[context::index()].fetch_and(!bit, Ordering::Relaxed) & bit != 0;
-        // SAFETY: ends an interrupt that was taken.
-        unsafe {
-            if zero {
-                asm!("msr S3_0_C12_C8_1, {}", "isb", in(reg) u64::from(id), options(nostack, preserves_flags));
-            } else {
-                asm!("msr S3_0_C12_C12_1, {}", "isb", in(reg) u64::from(id), options(nostack, preserves_flags));
-            }
-        }
+        gic::end(id);
         return true;
     }
     call(&[0xff08, u64::from(id), u64::from(id), 0]) == 0
@@ -160,18 +139,30 @@ pub fn deactivate(id: u32) -> bool {
 
 /// Has an interrupt come to another context: the one on the core with this index.
 pub fn route(id: u32, core: usize) -> bool {
+    if has_gic() {
+        return gic::route(id, core);
+    }
     call(&[0xff09, u64::from(id), 0, core as u64]) == 0
 }
 
 /// Interrupts another context of this partition. `false`: there is no such context, or it is this one.
 pub fn send(context: usize) -> bool {
+    if has_gic() {
+        gic::set_up();
+        return gic::send(context);
+    }
     call(&[0xff0a, context as u64, 0, 0]) == 0
 }
 
 /// The interrupt that the result of a call tells of, if it was run for one.
 #[must_use]
 pub fn told(result: &Registers) -> Option<u32> {
-    (result[0] == FuncId::Interrupt32 as u64).then_some((result[2] & 0xffff_ffff) as u32)
+    let id = (result[0] == FuncId::Interrupt32 as u64).then_some((result[2] & 0xffff_ffff) as u32)?;
+    Some(if arch::exception_level() != 0 && has_gic() {
+        gic::name(id)
+    } else {
+        id
+    })
 }
 
 /// Whether an IRQ is pending, as far as the processor says: at S-EL0 it may be.
