@@ -275,8 +275,11 @@ pub(crate) fn check_response(running: &Running<'_>, form: Form) -> Result<Route,
     } else {
         u64::from(low(x2))
     };
-    if reserved != 0 || route.source != running.partition.endpoint() || route.destination != requester {
+    if reserved != 0 || route.source != running.partition.endpoint() || route.destination == route.source {
         return Err(FfaError::InvalidParameters);
+    }
+    if route.destination != requester {
+        return Err(FfaError::Denied);
     }
     Ok(route)
 }

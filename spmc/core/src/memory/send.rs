@@ -24,8 +24,8 @@ impl MemoryManager {
     /// bytes are in `tx`. The header, the borrowers and the composite header must be among them.
     ///
     /// # Errors
-    /// `InvalidParameters` for what is wrong in the descriptor; `Denied` for memory that is not the sender's alone, or
-    /// permissions that it doesn't have; `NoMemory`; `Aborted` when memory can't be accessed. Nothing has changed then, but
+    /// `InvalidParameters` for what is wrong in the descriptor; `Denied` for a sender that is not the caller, memory that is not the
+    /// sender's alone, attributes that it can't have, or permissions that it doesn't have; `NoMemory`; `Aborted` when memory can't be accessed. Nothing has changed then, but
     /// that memory which was to be zeroed may be, in part.
     pub fn send<M: Machine, P: Partitions>(
         &self,
@@ -42,7 +42,10 @@ impl MemoryManager {
         tx.holds(fragment)?;
         let mut reader = Reader::new(tx, fragment);
         let header = Header::read(machine, &mut reader, Layout::of(caller.version))?;
-        if !caller.acts_for(header.sender) || header.handle != 0 {
+        if !caller.acts_for(header.sender) {
+            return Err(FfaError::Denied);
+        }
+        if header.handle != 0 {
             return Err(FfaError::InvalidParameters);
         }
         check_send(kind, header.emads, header.attributes, header.flags)?;

@@ -55,13 +55,13 @@ fn wrong_headers() {
                 &format!("{form:?}: {why}"),
             );
         };
-        bad("another's name", INVALID, &|m| m.sender = SP2);
-        bad("the normal world's name", INVALID, &|m| m.sender = NWD);
+        bad("another's name", FfaError::Denied, &|m| m.sender = SP2);
+        bad("the normal world's name", FfaError::Denied, &|m| m.sender = NWD);
         bad("a handle", INVALID, &|m| m.handle = 1);
         bad("the NS bit", INVALID, &|m| m.attributes |= 1 << 6);
         bad("reserved attributes", INVALID, &|m| m.attributes |= 1 << 7);
         bad("reserved attributes", INVALID, &|m| m.attributes |= 1 << 15);
-        bad("no attributes", INVALID, &|m| m.attributes = 0);
+        bad("no attributes", FfaError::Denied, &|m| m.attributes = 0);
         bad("not cached", FfaError::Denied, &|m| m.attributes = 0x27);
         bad("a device", FfaError::Denied, &|m| m.attributes = 0x10);
         bad("time slicing", INVALID, &|m| m.flags = 1 << 1);
@@ -170,9 +170,9 @@ fn wrong_borrowers() {
     refused(&mut w, NWD, SHARE, &vms, INVALID, "among VMs only");
     let many = Message::send(Form::V1_2, SP1, &[(SP2, RW), (SP3, RW)], &[(sp_base(SP1), 1)]);
     refused(&mut w, SP1, DONATE, &many, INVALID, "to two");
-    refused(&mut w, SP1, LEND, &many, INVALID, "attributes must be given");
+    refused(&mut w, SP1, LEND, &many, FfaError::Denied, "attributes must be given");
     let secure = Message::send(Form::V1_2, SP2, &[(SP1, RW)], &[(NS, 1)]).normal();
-    refused(&mut w, NWD, SHARE, &secure, INVALID, "a partition's name");
+    refused(&mut w, NWD, SHARE, &secure, FfaError::Denied, "a partition's name");
 }
 
 #[test]

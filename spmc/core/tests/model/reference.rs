@@ -444,8 +444,11 @@ impl Reference {
         if wide != (form == Form::Direct2) {
             return Err(DENIED);
         }
-        if source != frame.partition || destination != requester {
+        if source != frame.partition || destination == source {
             return Err(INVALID_PARAMETERS);
+        }
+        if destination != requester {
+            return Err(DENIED);
         }
         self.leave(pe, State::Waiting);
         match self.pes[pe].stack.last().copied() {

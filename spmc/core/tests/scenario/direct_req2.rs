@@ -136,5 +136,5 @@ fn rules_of_requests_hold() {
     system.smc_fails(0, &message(REQ2, B, C, service(C)), INVALID_PARAMETERS);
     system.smc(0, &message(REQ2, A, B, service(B)));
     system.smc_fails(0, &message(REQ2, B, A, service(A)), DENIED);
-    system.smc_fails(0, &message(RESP2, B, 0, [0, 0]), INVALID_PARAMETERS);
+    system.smc_fails(0, &message(RESP2, B, 0, [0, 0]), DENIED);
 }

@@ -90,13 +90,15 @@ fn to_another_than_the_requester_is_refused() {
     let (spmc, machine) = three();
     let mut system = System::booted(&spmc, machine);
     system.nwd(0, &request(1, A));
-    for destination in [0, 2, A, B, C, SPMC, SPMD] {
-        system.smc_fails(0, &response(A, destination), INVALID_PARAMETERS);
+    system.smc_fails(0, &response(A, A), INVALID_PARAMETERS);
+    for destination in [0, 2, B, C, SPMC, SPMD, 0x8009] {
+        system.smc_fails(0, &response(A, destination), DENIED);
     }
     system.forward(0, A, B);
     // Not even to whom the requester works for.
-    for destination in [0, 1, B, C, SPMC, SPMD] {
-        system.smc_fails(0, &response(B, destination), INVALID_PARAMETERS);
+    system.smc_fails(0, &response(B, B), INVALID_PARAMETERS);
+    for destination in [0, 1, C, SPMC, SPMD] {
+        system.smc_fails(0, &response(B, destination), DENIED);
     }
     system.respond(0, B, A);
     system.respond(0, A, 1);
