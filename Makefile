@@ -3,7 +3,7 @@
 
 SCENARIO ?= demo
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build new run shell fvp linux trace test test-linux check bench fuzz model soak clean distclean
+.PHONY: help setup build new run shell fvp linux trace test test-linux check bench fuzz model mutants soak clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,9 @@ fuzz: setup ## fuzz each target of spmc/fuzz for FUZZ_SECONDS (60)
 
 model: setup ## visit all states of small machines, for MINUTES (10) each at most
 	@scripts/model.sh
+
+mutants: setup ## change one thing at a time in the modules of .cargo/mutants.toml (or FILE): a test must fail; hours
+	@scripts/mutants.sh
 
 soak: build ## random calls and interrupts on four cores, for SOAK_SECONDS (600)
 	@scripts/soak.sh

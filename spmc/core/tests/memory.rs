@@ -16,12 +16,16 @@ mod errors;
 mod failures;
 #[path = "memory/fragments.rs"]
 mod fragments;
+#[path = "memory/invariants.rs"]
+mod invariants;
 #[path = "memory/message.rs"]
 mod message;
 #[path = "memory/model.rs"]
 mod model;
 #[path = "memory/oracle.rs"]
 mod oracle;
+#[path = "memory/requests.rs"]
+mod requests;
 #[path = "memory/rules.rs"]
 mod rules;
 #[path = "memory/world.rs"]

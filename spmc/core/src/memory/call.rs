@@ -213,3 +213,30 @@ impl MemoryManager {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_have_two_halves() {
+        let (handle, vm, sp) = (0x1234_5678_9abc_def0, EndpointId::new(5), EndpointId::new(0x8001));
+        let (low, high) = (0x9abc_def0, 0x1234_5678);
+        let sent = Outcome::Sent { handle };
+        assert_eq!(sent.registers(), [FFA_SUCCESS_32, 0, low, high, 0, 0, 0, 0]);
+        for (sender, w4) in [(vm, 5 << 16), (sp, 0)] {
+            let more = Outcome::SendMore {
+                handle,
+                received: 96,
+                sender,
+            };
+            assert_eq!(more.registers(), [FRAG_RX, low, high, 96, w4, 0, 0, 0]);
+            let fragment = Outcome::Fragment {
+                handle,
+                fragment: 96,
+                sender,
+            };
+            assert_eq!(fragment.registers(), [FRAG_TX, low, high, 96, w4, 0, 0, 0]);
+        }
+    }
+}

@@ -184,3 +184,81 @@ fn check_page<M: TableMemory, P: Partitions>(
     debug_assert!(address.is_multiple_of(PAGE_SIZE));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::share::{Borrower, Sending};
+    use tantalum_stage2::fake::FakeMemory;
+
+    struct Nobody;
+
+    impl Partitions for Nobody {
+        fn space(&self, _: EndpointId) -> Option<Space<'_>> {
+            None
+        }
+    }
+
+    const VM: EndpointId = EndpointId::new(1);
+
+    fn share(memory: &mut FakeMemory, change: impl FnOnce(&mut FakeMemory, &mut Share)) -> Share {
+        let mut share = Share::new(VM, Kind::Share, 0, 0);
+        share
+            .add_borrower(memory, EndpointId::new(0x8001), 2, [0; 2], &mut 0)
+            .unwrap();
+        let range = Range::new(0x4000_0000, 2).unwrap();
+        assert_eq!(share.add_ranges(memory, &[range], &mut 0), 1);
+        change(memory, &mut share);
+        share
+    }
+
+    fn retrieve(memory: &mut FakeMemory, share: &mut Share) {
+        let borrower = share.borrower(memory, 0).unwrap();
+        let granted = crate::memory::permission::Granted {
+            write: true,
+            execute: false,
+        };
+        let borrower = Borrower {
+            retrieved: Some(granted),
+            ..borrower
+        };
+        share.set_borrower(memory, 0, borrower);
+        share.retrieved = 1;
+    }
+
+    #[test]
+    fn a_share_must_agree_with_what_it_holds() {
+        let mut memory = FakeMemory::new();
+        let sending = Some(Sending {
+            constituents: 1,
+            pages: 1,
+            received: 0,
+        });
+        let mut result = |change: &dyn Fn(&mut FakeMemory, &mut Share)| {
+            let share = share(&mut memory, change);
+            check_share(&memory, &Nobody, &share, &mut Pages::new()).err()
+        };
+        assert_eq!(result(&|_, _| {}), None);
+        assert_eq!(result(&|_, share| share.sending = sending), None);
+        assert_eq!(result(&retrieve), None);
+        assert_eq!(
+            result(&|_, share| share.pages = 3).unwrap(),
+            "2 pages in its ranges, 3 counted"
+        );
+        assert_eq!(result(&|_, share| share.retrieved = 1).unwrap(), "0 borrowers have it");
+        let early = result(&|memory, share| {
+            retrieve(memory, share);
+            share.sending = sending;
+        });
+        assert_eq!(early.unwrap(), "retrieved before it was sent");
+    }
+
+    #[test]
+    fn a_page_must_be_in_one_share_only() {
+        let mut memory = FakeMemory::new();
+        let share = share(&mut memory, |_, _| {});
+        let mut pages = Pages::new();
+        assert_eq!(check_share(&memory, &Nobody, &share, &mut pages), Ok(()));
+        assert!(check_share(&memory, &Nobody, &share, &mut pages).is_err());
+    }
+}

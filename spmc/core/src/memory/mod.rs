@@ -48,7 +48,7 @@ pub use self::{
 };
 use self::{
     normal_world::NormalWorldMap,
-    permission::{FLAG_CLEAR_AFTER, Kind, Memory},
+    permission::{FLAG_CLEAR_AFTER, Kind},
     plan::{Estate, Tenant, zero},
     share::{Range, Share, Shares},
 };
@@ -282,13 +282,7 @@ impl MemoryManager {
         let state = &mut *self.state.lock();
         let range = Range::of(range);
         if let (Some(mut estate), Ok(range)) = (Estate::of(owner, partitions, &mut state.map), range) {
-            let memory = Memory {
-                world,
-                device: false,
-                writable: true,
-                executable: false,
-            };
-            estate.release(machine, &[range], Some(memory));
+            estate.release(machine, &[range], Some(world));
         }
     }
 }

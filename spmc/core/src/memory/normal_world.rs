@@ -416,6 +416,77 @@ mod tests {
         assert!(map.claim(&mut memory, &range(0x7000, 0x2000)).is_ok());
     }
 
+    fn single(page: u64) -> Range {
+        Range::of(&range(page, 1)).unwrap()
+    }
+
+    #[test]
+    fn the_page_of_bits_used_last_is_for_its_own_pages_only() {
+        const CHUNK: u64 = 1 << CHUNK_SHIFT;
+        let mut memory = FakeMemory::new();
+        let declared = [
+            (range(2 * CHUNK + 8, 2 * CHUNK), false),
+            (range(4 * CHUNK + 8, 8), true),
+        ];
+        let mut map = NormalWorldMap::new(declared.into_iter());
+        let mut known = None;
+        let mut claim = |map: &mut NormalWorldMap, page| map.claim_all(&mut memory, &[single(page)], &mut known);
+        let (done, refused) = ((1, Ok(())), (0, Err(FfaError::Denied)));
+        // Bits at the same place of the page before, and of the one behind.
+        for page in [3 * CHUNK + 9, 2 * CHUNK + 9, 3 * CHUNK + 10, 4 * CHUNK + 7] {
+            assert_eq!(claim(&mut map, page), done, "{page:#x}");
+            assert_eq!(claim(&mut map, page), refused, "{page:#x}");
+        }
+        // Near by, and not declared.
+        assert_eq!(claim(&mut map, 2 * CHUNK + 10), done);
+        for page in [2 * CHUNK, 2 * CHUNK + 7, 4 * CHUNK + 16] {
+            assert_eq!(claim(&mut map, page), refused, "{page:#x}");
+        }
+        // Near by, and of another kind.
+        let mut device = None;
+        assert_eq!(map.claim_all(&mut memory, &[single(4 * CHUNK + 8)], &mut device), done);
+        assert_eq!(
+            map.claim_all(&mut memory, &[single(4 * CHUNK + 9)], &mut known),
+            refused
+        );
+        assert_eq!(map.claim_all(&mut memory, &[single(4 * CHUNK + 10)], &mut device), done);
+        assert_eq!(map.claim_all(&mut memory, &[single(4 * CHUNK + 6)], &mut known), done);
+        assert_eq!(
+            map.claim_all(&mut memory, &[single(4 * CHUNK + 5)], &mut device),
+            refused
+        );
+        assert_eq!(map.marked(&memory, &range(0, 8 * CHUNK)), 8);
+        for page in [2 * CHUNK + 9, 3 * CHUNK + 9, 4 * CHUNK + 8] {
+            map.release(&mut memory, single(page));
+            assert_eq!(map.marked(&memory, &range(page, 1)), 0, "{page:#x}");
+        }
+        assert_eq!(map.marked(&memory, &range(0, 8 * CHUNK)), 5);
+    }
+
+    #[test]
+    fn single_pages_in_a_row_are_marked_by_words() {
+        let mut memory = FakeMemory::new();
+        // The second of two pages of bits.
+        let mut map = NormalWorldMap::new([(range(0, 2 << CHUNK_SHIFT), false)].into_iter());
+        let first = 1 << CHUNK_SHIFT;
+        let pages: Vec<_> = (first..first + 256).map(single).collect();
+        let writes = memory.writes();
+        assert_eq!(map.claim_all(&mut memory, &pages, &mut None), (256, Ok(())));
+        assert_eq!(
+            memory.writes(),
+            writes + 5,
+            "four words, the first of them for the first page too"
+        );
+        // Ranges within a word as well, the largest of all its bits.
+        let ranges: Vec<_> = (16..20)
+            .map(|word| Range::of(&range(first + 64 * word, 64)).unwrap())
+            .collect();
+        let writes = memory.writes();
+        assert_eq!(map.claim_all(&mut memory, &ranges, &mut None), (4, Ok(())));
+        assert_eq!(memory.writes(), writes + 4);
+        assert_eq!(map.marked(&memory, &range(first, first)), 512);
+    }
+
     #[test]
     fn what_is_reserved_stays_so() {
         let mut memory = FakeMemory::new();

@@ -138,7 +138,7 @@ impl<'a> Estate<'a> {
             Self::Partition(tables, roots) => claim_pages(tables, machine, roots, range, None, Ownership::Buffer)?,
         };
         if found.device || !found.writable && (writes || found.executable) {
-            self.release(machine, &[range], Some(found));
+            self.release(machine, &[range], Some(found.world));
             return Err(FfaError::Denied);
         }
         Ok(found.world)
@@ -199,13 +199,13 @@ impl<'a> Estate<'a> {
         }
     }
 
-    /// Gives back ranges that were claimed and are not in a share yet; `memory` is what they are.
+    /// Gives back ranges that were claimed and are not in a share yet; `world` is where they are.
     #[cold]
-    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, ranges: &[Range], memory: Option<Memory>) {
-        match (self, memory) {
+    pub(super) fn release<M: Machine>(&mut self, machine: &mut M, ranges: &[Range], world: Option<World>) {
+        match (self, world) {
             (Self::NormalWorld(map), _) => ranges.iter().for_each(|range| map.release(machine, *range)),
-            (Self::Partition(tables, roots), Some(memory)) => {
-                let tables = of_world(tables, memory.world);
+            (Self::Partition(tables, roots), Some(world)) => {
+                let tables = of_world(tables, world);
                 let mut tlb = OnPartition::new(machine, *roots);
                 for range in ranges {
                     let result = ipa_range(*range).map(|ipas| tables.set_state(&mut tlb, ipas, Ownership::Owned));

@@ -44,7 +44,7 @@ impl MemoryManager {
         if caller.is_normal_world() {
             return state.hypervisor_retrieve(machine, layout, &header, rx);
         }
-        let own = state.match_request(machine, caller, &header, &mut reader, fragment)?;
+        let own = state.match_request(machine, caller, &header, &mut reader)?;
         state.retrieve(machine, partitions, layout, &header, own, rx)
     }
 
@@ -63,54 +63,34 @@ impl MemoryManager {
         let layout = Layout::of(caller.version);
         let state = &mut *self.state.lock();
         let share = state.shares.get(handle).ok_or(FfaError::InvalidParameters)?;
-        let (emads, progress) = if caller.is_normal_world() {
-            (
-                share.borrowers,
-                Progress {
-                    place: None,
-                    next: share.hypervisor_next,
-                },
-            )
+        let (emads, to, first) = if caller.is_normal_world() {
+            (share.borrowers, None, share.hypervisor_next)
         } else {
             let (place, borrower) = share.find(machine, caller.id).ok_or(FfaError::InvalidParameters)?;
-            (
-                1,
-                Progress {
-                    place: Some((place, borrower)),
-                    next: borrower.next,
-                },
-            )
+            (1, Some((place, borrower)), borrower.next)
         };
-        let sent = progress
-            .next
+        let sent = first
             .checked_mul(UNIT)
             .and_then(|bytes| bytes.checked_add(layout.constituents_offset(emads)));
-        if progress.next == 0 || sent != Some(offset) || !names(caller, endpoint, share.owner) {
+        if first == 0 || sent != Some(offset) || !names(caller, endpoint, share.owner) {
             return Err(FfaError::InvalidParameters);
         }
         let mut writer = Writer::new(rx);
         let room = u32::try_from(rx.range.bytes()).unwrap_or(u32::MAX);
-        let next = write_ranges(machine, &mut writer, share, progress.next, room)?;
-        let fragment = next.wrapping_sub(progress.next).saturating_mul(UNIT);
+        let next = write_ranges(machine, &mut writer, share, first, room)?;
+        let fragment = next.wrapping_sub(first).saturating_mul(UNIT);
         let sender = if caller.is_normal_world() {
             share.owner
         } else {
             caller.id
         };
-        state.advance(machine, handle, progress, next);
+        state.advance(machine, handle, to, next);
         Ok(Outcome::Fragment {
             handle,
             fragment,
             sender,
         })
     }
-}
-
-/// How far a response is, and to whom: a borrower, or the hypervisor.
-#[derive(Clone, Copy)]
-struct Progress {
-    place: Option<(u32, Borrower)>,
-    next: u32,
 }
 
 /// The caller among the borrowers, and what it asks for.
@@ -128,7 +108,6 @@ impl State {
         caller: Caller,
         header: &Header,
         reader: &mut Reader,
-        end: u32,
     ) -> Result<Own, FfaError> {
         let share = requested(&mut self.shares, header)?;
         if share.owner != header.sender || share.tag != header.tag {
@@ -143,7 +122,7 @@ impl State {
         if header.emads != named {
             return Err(FfaError::InvalidParameters);
         }
-        header.seek_emads(reader, end)?;
+        header.seek_emads(reader)?;
         let mut seen = [0_u64; 4];
         let (mut own, mut ranges) = (None, 0);
         for _ in 0..header.emads {
@@ -237,15 +216,7 @@ impl State {
         {
             estate.give_away(machine, share);
         }
-        self.advance(
-            machine,
-            header.handle,
-            Progress {
-                place: Some((place, borrower)),
-                next: 0,
-            },
-            next,
-        );
+        self.advance(machine, header.handle, Some((place, borrower)), next);
         Ok(outcome)
     }
 
@@ -275,19 +246,20 @@ impl State {
             })
         };
         let (outcome, next) = respond(machine, layout, header.handle, share, rx, emads, emad)?;
-        self.advance(machine, header.handle, Progress { place: None, next: 0 }, next);
+        self.advance(machine, header.handle, None, next);
         Ok(outcome)
     }
 
-    /// A response has got as far as `next`. The transaction of a donation ends with its response.
-    fn advance<M: Machine>(&mut self, machine: &mut M, handle: u64, progress: Progress, next: u32) {
+    /// A response, to a borrower or the hypervisor, has got as far as `next`. The transaction of a donation ends with its
+    /// response.
+    fn advance<M: Machine>(&mut self, machine: &mut M, handle: u64, to: Option<(u32, Borrower)>, next: u32) {
         let Some(share) = self.shares.get(handle) else { return };
         let next = if next < share.ranges() { next } else { 0 };
-        match progress.place {
+        match to {
             Some((place, borrower)) => share.set_borrower(machine, place, Borrower { next, ..borrower }),
             None => share.hypervisor_next = next,
         }
-        let Some((_, receiver)) = progress.place.filter(|_| share.kind == Kind::Donate) else {
+        let Some((_, receiver)) = to.filter(|_| share.kind == Kind::Donate) else {
             return;
         };
         if next != 0 {
@@ -309,9 +281,6 @@ fn requested<'a>(shares: &'a mut Shares, header: &Header) -> Result<&'a mut Shar
 /// A composite header in a request, at `offset`, must be empty: where the memory is to be is not the borrower's to say, since
 /// its IPAs are PAs. (arm-ffa writes one into every descriptor.)
 fn no_ranges<M: Machine>(machine: &mut M, reader: &mut Reader, offset: u32) -> Result<(), FfaError> {
-    if !offset.is_multiple_of(UNIT) {
-        return Err(FfaError::InvalidParameters);
-    }
     reader.seek(offset)?;
     if reader.block(machine)? == [0, 0] {
         Ok(())

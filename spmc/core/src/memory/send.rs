@@ -119,7 +119,7 @@ fn begin<M: Machine, P: Partitions>(
     [total, fragment]: [u32; 2],
     budget: &mut u32,
 ) -> Result<(), FfaError> {
-    header.seek_emads(reader, fragment)?;
+    header.seek_emads(reader)?;
     let mut composite_offset = None;
     let mut secure = false;
     for _ in 0..header.emads {
@@ -144,9 +144,6 @@ fn begin<M: Machine, P: Partitions>(
         return Err(FfaError::InvalidParameters);
     }
     let composite = Composite::read(machine, reader, composite_offset.unwrap_or(0), total)?;
-    if !fragment.wrapping_sub(reader.offset()).is_multiple_of(UNIT) {
-        return Err(FfaError::InvalidParameters);
-    }
     share.sending = Some(Sending {
         constituents: composite.constituents,
         pages: composite.pages.into(),
@@ -246,7 +243,8 @@ fn take<M: Machine>(
     let (claimed, result) = estate.claim(machine, ranges, &mut share.memory);
     let added = share.add_ranges(machine, ranges.get(..claimed).unwrap_or_default(), budget);
     if added < claimed {
-        estate.release(machine, ranges.get(added..claimed).unwrap_or_default(), share.memory);
+        let world = share.memory.map(|memory| memory.world);
+        estate.release(machine, ranges.get(added..claimed).unwrap_or_default(), world);
         return Err(FfaError::NoMemory);
     }
     result.map_err(|error| match ranges.get(claimed) {

@@ -171,9 +171,9 @@ impl Share {
         Ok(())
     }
 
-    /// A borrower by its place.
+    /// A borrower by its place, which is below the number of borrowers.
     pub(super) fn borrower<M: TableMemory>(&self, memory: &M, place: u32) -> Option<Borrower> {
-        let index = place.checked_mul(BORROWER_WORDS).filter(|_| place < self.borrowers)?;
+        let index = place.wrapping_mul(BORROWER_WORDS);
         self.words.get(memory, index).map(Borrower::decode)
     }
 
@@ -188,10 +188,8 @@ impl Share {
 
     /// Writes back a borrower that has changed.
     pub(super) fn set_borrower<M: TableMemory>(&mut self, memory: &mut M, place: u32, borrower: Borrower) {
-        if place < self.borrowers {
-            self.words
-                .set(memory, place.wrapping_mul(BORROWER_WORDS), borrower.encode());
-        }
+        self.words
+            .set(memory, place.wrapping_mul(BORROWER_WORDS), borrower.encode());
     }
 
     /// The borrower with an id, and its place.
@@ -201,7 +199,7 @@ impl Share {
     }
 
     /// Adds ranges, as many as there is room for; one that goes on where the last one ends is taken together with it. Returns
-    /// the number of those that were added.
+    /// the number of those that were added. When that is not all of them the share is good for nothing but to be undone.
     pub(super) fn add_ranges<M: TableMemory>(&mut self, memory: &mut M, ranges: &[Range], budget: &mut u32) -> usize {
         let mut added = 0_usize;
         while let Some(rest) = ranges.get(added..).filter(|rest| !rest.is_empty()) {
@@ -222,7 +220,6 @@ impl Share {
                 self.pages = self.pages.saturating_add(pages);
                 self.end = end;
                 if pushed < apart {
-                    self.drop_last(rest.get(pushed..).unwrap_or_default());
                     break;
                 }
             } else if let Some(range) = rest.first() {
@@ -235,15 +232,6 @@ impl Share {
             }
         }
         added
-    }
-
-    /// Ranges that were counted and for which there was no room.
-    #[cold]
-    fn drop_last(&mut self, ranges: &[Range]) {
-        self.end = 0;
-        for range in ranges {
-            self.pages = self.pages.saturating_sub(range.pages());
-        }
     }
 
     /// Lengthens the last range, which ends where `range` begins, unless it gets too long by that.
@@ -424,8 +412,13 @@ struct Slot {
     /// The handle of the share here, or 0.
     handle: u64,
     share: Option<Share>,
-    /// The next free place, when this one is free.
-    next: Option<u32>,
+    /// The next free place, when this one is free. Behind the last one there is none.
+    next: u32,
+}
+
+/// The place of the share that a handle is of.
+const fn place_of(handle: u64) -> u32 {
+    (handle & ((1 << INDEX_BITS) - 1)) as u32
 }
 
 /// All shares.
@@ -436,7 +429,8 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Shares {
     slots: Vec<Slot>,
-    free: Option<u32>,
+    /// The first free place, as [`Slot::next`].
+    free: u32,
     accounts: Vec<Account>,
     limits: Limits,
     taken: u32,
@@ -455,11 +449,11 @@ impl Shares {
         let slots = (0..count).map(|index| Slot {
             handle: 0,
             share: None,
-            next: index.checked_add(1).filter(|n| *n < count),
+            next: index.wrapping_add(1),
         });
         Self {
             slots: slots.collect(),
-            free: (count != 0).then_some(0),
+            free: 0,
             accounts: Vec::with_capacity(count as usize),
             limits: Limits {
                 shares: count,
@@ -530,21 +524,20 @@ impl Shares {
 
     /// Takes a place, and a handle for it, for a share that [`Shares::admit`] has admitted. [`Shares::put`] is to follow.
     pub(super) fn take_place(&mut self) -> Option<u64> {
-        let index = self.free?;
+        let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
         self.generation = self.generation.wrapping_add(1);
         let handle = self.generation << INDEX_BITS | u64::from(index);
-        self.free = slot.next.take();
+        self.free = slot.next;
         slot.handle = handle;
         self.taken = self.taken.saturating_add(1);
         Some(handle)
     }
 
     fn slot(&mut self, handle: u64) -> Option<&mut Slot> {
-        let index = usize::try_from(handle & ((1 << INDEX_BITS) - 1)).ok()?;
         self.slots
-            .get_mut(index)
-            .filter(|slot| slot.handle == handle && handle != 0)
+            .get_mut(place_of(handle) as usize)
+            .filter(|slot| slot.handle == handle)
     }
 
     /// The share with a handle.
@@ -592,7 +585,7 @@ impl Shares {
         let Some(slot) = self.slot(handle) else { return };
         slot.handle = 0;
         slot.next = free;
-        self.free = u32::try_from(handle & ((1 << INDEX_BITS) - 1)).ok();
+        self.free = place_of(handle);
         self.taken = self.taken.saturating_sub(1);
     }
 
@@ -606,7 +599,8 @@ impl Shares {
         if let Some(account) = self.accounts.iter_mut().find(|account| account.owner == owner) {
             account.shares = account.shares.saturating_add(shares);
             account.pages = account.pages.saturating_add(pages);
-        } else if self.accounts.len() < self.accounts.capacity() {
+        } else {
+            // Allocates nothing: nobody is here without a share, and there is room for as many as there can be shares.
             self.accounts.push(Account { owner, shares, pages });
         }
     }
@@ -643,3 +637,7 @@ impl Shares {
             .filter_map(|slot| Some((slot.handle, slot.share.as_ref()?)))
     }
 }
+
+#[cfg(test)]
+#[path = "share_tests.rs"]
+mod tests;

@@ -165,11 +165,8 @@ impl Words {
         self.at(memory, index).next(memory, self)
     }
 
-    /// Replaces a word, if there is one of that index.
+    /// Replaces a word, whose index is below the number of words.
     pub(super) fn set<M: TableMemory>(&mut self, memory: &mut M, index: u32, word: u64) {
-        if index >= self.len {
-            return;
-        }
         if let Some(place) = self.inline.get_mut(index as usize) {
             *place = word;
         } else if let Cursor {
@@ -192,7 +189,7 @@ impl Words {
         let Some(mut offset) = index.checked_sub(FIRST_IN_PAGE) else {
             return cursor;
         };
-        cursor.page = self.ends.map(|(first, _)| first).filter(|_| index < self.len);
+        cursor.page = self.ends.map(|(first, _)| first);
         while let (Some(page), Some(less)) = (cursor.page, offset.checked_sub(PER_PAGE)) {
             cursor.page = next_page(memory, page);
             offset = less;
@@ -252,7 +249,6 @@ impl Cursor {
         if let Some(word) = inline {
             if self.index == FIRST_IN_PAGE {
                 self.page = words.ends.map(|(first, _)| first);
-                self.offset = 0;
             }
             return Some(*word);
         }
@@ -308,7 +304,6 @@ mod tests {
             words.set(&mut memory, index, 0xabc);
             assert_eq!(words.get(&memory, index), Some(0xabc));
         }
-        words.set(&mut memory, 1600, 1);
         words.replace_last(&mut memory, 5);
         assert_eq!(words.get(&memory, 1599), Some(5));
         words.free(&mut memory);

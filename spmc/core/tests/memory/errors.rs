@@ -160,12 +160,6 @@ fn wrong_borrowers() {
         }
     }
     let mut w = World::new(3);
-    let apart = good(Form::V1_2).with(|m| {
-        m.emads.push(m.emads[0]);
-        m.emads[1].id = SP3;
-        m.emads[1].composite = Some(64);
-    });
-    refused(&mut w, SP1, SHARE, &apart, INVALID, "different ranges for each");
     let vms = Message::send(Form::V1_2, 3, &[(4, RW)], &[(NS, 1)]).normal();
     refused(&mut w, NWD, SHARE, &vms, INVALID, "among VMs only");
     let many = Message::send(Form::V1_2, SP1, &[(SP2, RW), (SP3, RW)], &[(sp_base(SP1), 1)]);
@@ -204,6 +198,9 @@ fn wrong_ranges() {
         bad("beyond 48 bits", INVALID, &|m| m.ranges[1].0 = 1 << 48);
         bad("up to beyond 48 bits", INVALID, &|m| {
             m.ranges[1] = ((1 << 48) - 4096, 2, 0)
+        });
+        bad("the last page there may be", FfaError::Denied, &|m| {
+            m.ranges[1] = ((1 << 48) - 4096, 1, 0)
         });
         bad("around the end", INVALID, &|m| {
             m.ranges[1] = (0_u64.wrapping_sub(4096), 2, 0)
@@ -336,12 +333,10 @@ fn calls_without_buffers_or_of_another_kind() {
             "{function:?}"
         );
     }
-    // One page fewer than what is asked for, and no registers at all.
-    assert!(
-        w.manager
-            .call(&mut w.machine, &w.sps, caller, SHARE, &[0; 3], None)
-            .is_err()
-    );
+    // Too few registers.
+    let buffers = Some(w.buffers(SP1));
+    let result = w.manager.call(&mut w.machine, &w.sps, caller, SHARE, &[0; 3], buffers);
+    assert_eq!(result.map(|reply| reply.registers), Err(INVALID));
 }
 
 /// An open share of one page for SP2 (and SP3 in the last of the three), and the request that is right for it.

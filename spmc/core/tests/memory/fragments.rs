@@ -302,7 +302,7 @@ fn a_response_goes_on_where_it_stopped() {
     w.rx_full[1] = false;
     w.relinquish(SP1, handle, 0).unwrap();
     assert_eq!(
-        w.call(SP1, FuncId::MemFragRx, at(8192)),
+        w.call(SP1, FuncId::MemFragRx, at(4096)),
         Err(FfaError::InvalidParameters)
     );
     w.check(0);

@@ -196,13 +196,15 @@ impl Message {
                 } else {
                     [0; 2]
                 };
+                let reserved = word(at + size - 8, 8);
+                assert_eq!(reserved, 0);
                 Emad {
                     id: word(at, 2) as u16,
                     permissions: word(at + 2, 1) as u8,
                     flags: word(at + 3, 1) as u8,
                     composite: Some(word(at + 4, 4) as u32),
                     passed,
-                    reserved: word(at + size - 8, 8),
+                    reserved,
                 }
             })
             .collect();

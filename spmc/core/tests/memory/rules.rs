@@ -154,11 +154,6 @@ fn who_may_not_write_may_not_have_it_zeroed() {
     w.relinquish(SP2, handle, 0).unwrap();
     w.reclaim(NWD, handle, 0).unwrap();
     w.assert_idle();
-    // And just as many may.
-    let large = Message::send(Form::V1_2, NWD, &[(SP2, RW)], &[(page(NS, 0x2000), pages - 1)]);
-    let handle = w.send(NWD, LEND, &large).unwrap();
-    let request = Message::retrieve(Form::V1_2, NWD, handle, &[(SP2, RW | NX)]);
-    w.retrieve(SP2, &request.with(|m| m.flags = 4)).unwrap();
 }
 
 #[test]

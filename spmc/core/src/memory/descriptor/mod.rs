@@ -146,8 +146,8 @@ impl Header {
             emad_offset: SHORT_HEADER,
         };
         if layout == Layout::V1_0 {
-            // The upper byte of the attributes, and the place of the size, are reserved.
-            if header.attributes > 0xff || header.emad_bytes != 0 {
+            // The place of the size is reserved, and so are attributes that no call knows in any version.
+            if header.emad_bytes != 0 {
                 return Err(FfaError::InvalidParameters);
             }
             header.emad_bytes = UNIT;
@@ -161,23 +161,17 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks where the EMADs are said to be, all before `end`, and goes there.
+    /// Checks what is said of the EMADs, and goes where they are said to be. Whether they are there, whole blocks of them, the
+    /// reader will find.
     ///
     /// # Errors
     /// `InvalidParameters`.
-    pub(super) fn seek_emads(&self, reader: &mut Reader, end: u32) -> Result<(), FfaError> {
+    pub(super) fn seek_emads(&self, reader: &mut Reader) -> Result<(), FfaError> {
         let known = matches!(self.emad_bytes, UNIT | LONG_EMAD);
-        let aligned = self.emad_offset.is_multiple_of(UNIT);
-        if !known || !aligned || self.emads == 0 || self.emads > MAX_BORROWERS || self.emads_end() > u64::from(end) {
+        if !known || self.emads == 0 || self.emads > MAX_BORROWERS {
             return Err(FfaError::InvalidParameters);
         }
         reader.seek(self.emad_offset)
-    }
-
-    /// Where the EMADs end.
-    fn emads_end(&self) -> u64 {
-        let bytes = u64::from(self.emad_bytes).saturating_mul(u64::from(self.emads));
-        bytes.saturating_add(u64::from(self.emad_offset))
     }
 }
 
@@ -244,9 +238,6 @@ impl Composite {
         offset: u32,
         total: u32,
     ) -> Result<Self, FfaError> {
-        if !offset.is_multiple_of(UNIT) {
-            return Err(FfaError::InvalidParameters);
-        }
         reader.seek(offset)?;
         let [counts, reserved] = reader.block(machine)?;
         let composite = Self {
@@ -302,7 +293,7 @@ pub(super) fn write_header<M: Machine>(
     }
 }
 
-/// Writes an EMAD.
+/// Writes an EMAD, without flags: those in a response are MBZ.
 ///
 /// # Errors
 /// Those of [`Writer::block`].
@@ -312,10 +303,8 @@ pub(super) fn write_emad<M: Machine>(
     layout: Layout,
     emad: &Emad,
 ) -> Result<(), FfaError> {
-    let first = u64::from(emad.borrower.as_u16())
-        | u64::from(emad.permissions) << 16
-        | u64::from(emad.flags) << 24
-        | u64::from(emad.composite_offset) << 32;
+    let first =
+        u64::from(emad.borrower.as_u16()) | u64::from(emad.permissions) << 16 | u64::from(emad.composite_offset) << 32;
     let [second, third] = emad.passed;
     match layout {
         Layout::V1_0 | Layout::V1_1 => writer.block(machine, [first, 0]),

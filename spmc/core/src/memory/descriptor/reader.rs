@@ -266,6 +266,9 @@ mod tests {
         assert!(buffer.holds(4097).is_err());
         let mut reader = Reader::new(buffer, 40);
         assert_eq!(reader.seek(41), Err(FfaError::InvalidParameters));
+        let mut done = Reader::new(buffer, 32);
+        done.seek(32).unwrap();
+        assert!(done.is_done());
         reader.seek(32).unwrap();
         assert_eq!(reader.block(&mut machine), Err(FfaError::InvalidParameters));
         assert_eq!(reader.blocks(&mut machine, 1), Err(FfaError::InvalidParameters));
