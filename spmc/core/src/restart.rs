@@ -142,9 +142,10 @@ impl Spmc {
         running
     }
 
-    /// Whether somebody waits for others to let go of memory.
+    /// Whether a partition waits for others to let go of its memory before it starts afresh.
     #[inline]
-    pub(crate) fn holds_back(&self) -> bool {
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
         self.held_back.load(Ordering::SeqCst) != 0
     }
 

@@ -291,6 +291,10 @@ impl Model<'_> {
             for handle in &handles {
                 self.put(0, &relinquish(*handle, 0, &[id]));
                 self.call(0, &[RELINQUISH]);
+                // Who was held back by that starts afresh.
+                while self.system.policy(0).is_starting() {
+                    self.call(0, &[MSG_WAIT]);
+                }
             }
             self.leave(0);
         }
@@ -310,6 +314,7 @@ impl Model<'_> {
         }
         let spmc = self.system.spmc;
         assert_eq!(spmc.shares().shares(), 0, "shares are left");
+        assert!(!spmc.holds_back(), "nobody has its memory");
         let tables: usize = spmc
             .partitions()
             .iter()
