@@ -10,7 +10,10 @@ use tantalum_partition::{
     timer,
 };
 
-use crate::{DONE, FAILED};
+use crate::{DONE, FAILED, device};
+
+/// Interrupts from here on are devices'.
+const FIRST_SHARED: u32 = 32;
 
 /// What [`Command::Alarm`](crate::Command::Alarm) may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,6 +98,8 @@ pub fn note(event: &Registers) {
         seen.taken.store(u64::from(interrupt), Relaxed);
         if interrupt == interrupts::TIMER {
             alarm(seen);
+        } else if interrupt >= FIRST_SHARED {
+            device::hush();
         }
         interrupts::deactivate(interrupt);
         next = interrupts::take();

@@ -53,6 +53,11 @@ pub fn quench(address: u64, value: u32) {
     }
 }
 
+/// Makes the device quiet that [`listen`] was told of.
+pub fn hush() {
+    quench(QUENCH.0.load(Ordering::Relaxed), QUENCH.1.load(Ordering::Relaxed));
+}
+
 fn handle(kind: Kind) {
     let heard = &HEARD[context::index()];
     while let Some(id) = interrupts::take() {
@@ -67,7 +72,7 @@ fn handle(kind: Kind) {
             heard
                 .wrong
                 .fetch_add(u64::from(fiq != (kind == Kind::Fiq)), Ordering::Relaxed);
-            quench(QUENCH.0.load(Ordering::Relaxed), QUENCH.1.load(Ordering::Relaxed));
+            hush();
         }
         if STUCK.load(Ordering::Relaxed) {
             probe::spin_forever();
@@ -88,6 +93,10 @@ pub fn listen(id: u64, fiq: bool, address: u64, value: u64, answer: &mut [u64; 1
         .store(u32::try_from(value & 0xffff_ffff).unwrap_or(0), Ordering::Relaxed);
     let kind = if fiq { Kind::Fiq } else { Kind::Irq };
     AS_FIQ.store(u64::from(fiq) << (id % 64), Ordering::Relaxed);
+    if arch::exception_level() == 0 {
+        // The SPM tells of them.
+        return;
+    }
     interrupts::listen(handle);
     if let Ok(id @ 1..) = u32::try_from(id)
         && !interrupts::enable(id, true, kind)

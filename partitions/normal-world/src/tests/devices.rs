@@ -4,7 +4,7 @@ use tantalum_agent::{CLOCK, CLOCK_DEVICE, Command, DONE, EXITS, FAILED, LINE, LI
 use tantalum_partition::{
     arch,
     ffa::{FfaError, Outcome as Answer, Partition, Response, SMC, Uuid},
-    normal_world::{gic, timer},
+    normal_world::{gic, pmu, timer},
 };
 
 use super::tests;
@@ -20,6 +20,7 @@ tests! { "devices":
     interrupt_while_the_normal_world_runs,
     interrupt_on_every_core,
     interrupt_of_a_core_that_goes_off,
+    private_interrupt_of_every_core,
     interrupt_while_the_owner_runs,
     interrupt_while_another_runs,
     interrupt_while_the_owner_is_blocked,
@@ -166,6 +167,46 @@ fn on_another_core(_: usize, id: u64) -> u64 {
     }
     arch::wait_a_little();
     u64::from(heard() != before + 1) * 3
+}
+
+fn private_interrupt_of_every_core(world: &World) -> Outcome {
+    let clock = clock(world)?;
+    for core in 0..world.cores {
+        let (id, core_or_this) = (u64::from(clock.id), core);
+        let result = if core == 0 {
+            private_interrupt(0, id)
+        } else {
+            cores::run_on(core, private_interrupt, id)?;
+            cores::wait_for(core, 5000)?
+        };
+        expect_eq!(
+            result,
+            0,
+            "core {core_or_this}: 1 does not listen, 2 not heard ten times, 3 something else heard"
+        );
+    }
+    Ok(())
+}
+
+fn private_interrupt(_: usize, id: u64) -> u64 {
+    let interrupt = u64::from(pmu::INTERRUPT);
+    let listen = Command::Listen.five_words(&[interrupt, 0, CLOCK_DEVICE.0 + CLEAR, 1]);
+    let heard = || {
+        message(id, Command::Heard.five_words(&[])).map_or([0; 2], |answer| [answer.payload()[1], answer.payload()[2]])
+    };
+    if message(id, listen).is_none_or(|answer| answer.payload()[0] != DONE) {
+        return 1;
+    }
+    let [before, _] = heard();
+    for _ in 0..10 {
+        pmu::overflow();
+        arch::wait_a_little();
+    }
+    let [after, last] = heard();
+    if after != before + 10 {
+        return 2;
+    }
+    u64::from(last != interrupt) * 3
 }
 
 /// How long a partition works in which the clock, set to a second, interrupts.

@@ -32,6 +32,7 @@ mod system_registers;
 mod timer;
 mod vault;
 pub mod version;
+mod virtual_gic;
 mod vm_buffers;
 
 use tantalum_agent::{CLOCK, VAULT, attack_uuid};
@@ -115,7 +116,7 @@ const RESTART_GROUPS: &[&[Test]] = &[restart::TESTS];
 const LIMIT_GROUPS: &[&[Test]] = &[limits::TESTS];
 
 /// The groups for partitions with devices that interrupt.
-const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS, soak::TESTS];
+const DEVICE_GROUPS: &[&[Test]] = &[timer::TESTS, devices::TESTS, virtual_gic::TESTS, soak::TESTS];
 
 /// Runs the tests that the partitions are there for.
 pub fn run(world: &World, score: &mut Score) {

@@ -1,6 +1,8 @@
 //! A partition at S-EL0: messages, interruption, registers, and the faults that stop it alone. It is started afresh each time.
 
-use tantalum_agent::{Command, DONE, Death, ECHO, FORWARD, Probe, USER, USER_CONSTANTS, USER_DATA};
+use tantalum_agent::{
+    Alarm, CLOCK_DEVICE, Command, DONE, Death, ECHO, FORWARD, Probe, USER, USER_CONSTANTS, USER_DATA,
+};
 use tantalum_partition::{
     arch,
     ffa::{
@@ -14,6 +16,7 @@ use tantalum_partition::{
 use super::tests;
 use crate::{
     buffers::{ECHO_BASE, FREE, NORMAL_WORLD, PAGE, Pair, USER_BASE},
+    clock::{CLEAR, fire},
     cores,
     report::{Outcome, check, expect_eq, fail},
     talk::{
@@ -30,6 +33,8 @@ tests! { "s_el0":
     is_run_again_on_another_core,
     simd_registers_are_its_own,
     counter_can_be_read,
+    device_interrupt_is_the_result_of_a_call,
+    device_interrupt_that_comes_while_it_runs,
     permissions_are_for_initialisation,
     permissions_are_for_s_el0,
     has_no_secondary_contexts,
@@ -41,6 +46,48 @@ tests! { "s_el0":
     memory_of_a_partition_comes_and_goes,
     own_memory_is_lent_and_reclaimed,
     others_live_on,
+}
+
+/// Has the partition make its clock quiet when that interrupts. Returns the partition, with nothing to report yet.
+fn owner_of_the_clock(world: &World) -> Outcome<Partition> {
+    let user = world.need(USER)?;
+    let _ = command(user, Command::Listen, &[0, 0, CLOCK_DEVICE.0 + CLEAR, 1])?;
+    let _ = heard(user)?;
+    Ok(user)
+}
+
+/// How often it was run for an interrupt, the last that it was told of, and that it took.
+fn heard(user: Partition) -> Outcome<[u64; 3]> {
+    let [runs, told, taken, ..] = command(user, Command::Alarm, &[Alarm::Report as u64])?;
+    Ok([runs, told, taken])
+}
+
+fn device_interrupt_is_the_result_of_a_call(world: &World) -> Outcome {
+    let user = owner_of_the_clock(world)?;
+    let interrupt = u64::from(CLOCK_DEVICE.1);
+    for _ in 0..50 {
+        fire(0)?;
+        arch::wait_a_little();
+    }
+    expect_eq!(
+        heard(user)?,
+        [50, interrupt, interrupt],
+        "how often it was run for its device, the interrupt that it was told of, and took"
+    );
+    expect_alive(user)
+}
+
+fn device_interrupt_that_comes_while_it_runs(world: &World) -> Outcome {
+    let user = owner_of_the_clock(world)?;
+    fire(1)?;
+    let _ = command(user, Command::Spin, &[1300])?;
+    let interrupt = u64::from(CLOCK_DEVICE.1);
+    expect_eq!(
+        heard(user)?,
+        [1, interrupt, interrupt],
+        "how often it was run when it waited again, the interrupt that it was told of, and took"
+    );
+    expect_alive(user)
 }
 
 const MEM_PERM_GET: u64 = 0xc400_0088;

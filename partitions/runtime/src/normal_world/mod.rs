@@ -4,6 +4,7 @@ mod board;
 pub mod cores;
 pub mod fw_cfg;
 pub mod gic;
+pub mod pmu;
 pub mod psci;
 pub mod timer;
 pub mod uart;

@@ -611,3 +611,138 @@ fn nothing_that_is_written_breaks_anything() {
         }
     }
 }
+
+/// The interrupts in the list registers of the context that has a PE, with what of `mask` they have.
+fn listed(system: &mut System<'_>, pe: usize, mask: u64) -> Vec<(u64, u64)> {
+    let list = system.ctx(pe).virtual_gic.list;
+    list.into_iter()
+        .filter(|entry| *entry != 0)
+        .map(|entry| (entry & 0xffff_ffff, entry & mask))
+        .collect()
+}
+
+#[test]
+fn managed_exit_is_told_by_a_list_register() {
+    let (spmc, machine) = one(1);
+    let mut system = at_work(&spmc, machine, 1);
+    // Whoever has not enabled it is preempted.
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!(system.owner(0), Owner::NormalWorld);
+    system.nwd(0, &[RUN, A << 16]);
+    set_up(&mut system, 0);
+    write32(&mut system, GICD + CTLR, 0b11);
+    write32(&mut system, GICR + SGI + IGROUPR, !(1 << 16));
+    enable(&mut system, 0, 16);
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!(system.owner(0), runs(A, 0));
+    assert_eq!(listed(&mut system, 0, PENDING | GROUP1), [(16, PENDING)], "a FIQ");
+    let ctx = system.ctx(0);
+    assert!(ctx.mask_ns_interrupts && !ctx.signals.irq && !ctx.signals.fiq && ctx.signals.list);
+    assert_eq!(acknowledge(&mut system, 0), Some(16));
+    end(&mut system, 0, 16);
+    system.respond(0, A, 0);
+    // One that is not taken does not come for the next request.
+    system.ask(0, A);
+    assert_eq!(listed(&mut system, 0, PENDING), []);
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!(listed(&mut system, 0, PENDING), [(16, PENDING)]);
+    system.respond(0, A, 0);
+    system.ask(0, A);
+    assert_eq!(listed(&mut system, 0, PENDING), []);
+}
+
+#[test]
+fn notification_is_told_by_a_list_register() {
+    const BIND: u64 = 0x8400_007f;
+    const SET: u64 = 0x8400_0081;
+    let (spmc, machine) = one(1);
+    let mut system = at_work(&spmc, machine, 1);
+    set_up(&mut system, 0);
+    enable(&mut system, 0, 17);
+    system.smc(0, &[BIND, B << 16 | A, 0, 0b1, 0]);
+    assert_eq!(system.regs(0)[0], SUCCESS);
+    system.respond(0, A, 0);
+    system.ask(0, B);
+    system.smc(0, &[SET, B << 16 | A, 0, 0b1, 0]);
+    assert_eq!(system.regs(0)[0], SUCCESS);
+    system.respond(0, B, 0);
+    system.ask(0, A);
+    assert_eq!(listed(&mut system, 0, PENDING | GROUP1), [(17, PENDING | GROUP1)]);
+    assert_eq!(acknowledge(&mut system, 0), Some(17));
+    end(&mut system, 0, 17);
+    system.smc(0, &[ID_GET]);
+    assert!(!system.ctx(0).signals.list);
+}
+
+#[test]
+fn context_moves_with_what_is_in_its_list_registers() {
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |mut a| {
+            a.virtual_gic = true;
+            a.device_interrupt(40, Trigger::Level)
+                .device_interrupt(41, Trigger::Edge)
+                .migratable()
+        })
+        .build();
+    let mut system = at_work(&spmc, machine, 1);
+    set_up(&mut system, 0);
+    for id in [40, 41, 2] {
+        enable(&mut system, 0, id);
+    }
+    system.machine.interrupts.get_mut(&40).expect("a device").high = true;
+    system.exit(0, Exit::Irq);
+    assert_eq!(acknowledge(&mut system, 0), Some(40));
+    // While it handles that, others come, and it is preempted and run elsewhere.
+    write32(&mut system, GICR + SGI + ISPENDR, 1 << 2);
+    system.machine.interrupts.get_mut(&41).expect("a device").latched = true;
+    system.exit(0, Exit::Irq);
+    system.exit(0, NS_INTERRUPT);
+    assert_eq!(system.owner(0), Owner::NormalWorld);
+    system.nwd(1, &[RUN, A << 16]);
+    assert_eq!(system.owner(1), runs(A, 0));
+    let mut there = listed(&mut system, 1, PENDING | ACTIVE);
+    there.sort_unstable();
+    assert_eq!(there, [(2, PENDING), (40, ACTIVE), (41, PENDING)]);
+    assert_eq!(read(&mut system, 1, GICD + ISACTIVER + 4, 4), 1 << 8);
+    system.machine.interrupts.get_mut(&40).expect("a device").high = false;
+    end(&mut system, 1, 40);
+    for id in [2, 41] {
+        assert_eq!(acknowledge(&mut system, 1), Some(id));
+        end(&mut system, 1, id);
+    }
+    system.smc(1, &[ID_GET]);
+    assert!(!system.ctx(1).signals.list);
+    assert!(!system.machine.interrupts[&40].active && !system.machine.interrupts[&41].active);
+}
+
+#[test]
+fn partition_that_starts_afresh_finds_everything_reset() {
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |mut a| {
+            a.virtual_gic = true;
+            a.restart = true;
+            a.device_interrupt(40, Trigger::Level)
+        })
+        .partition("b")
+        .build();
+    let mut system = at_work(&spmc, machine, 1);
+    set_up(&mut system, 0);
+    enable(&mut system, 0, 40);
+    write(&mut system, 0, GICD + IPRIORITYR + 40, 1, 0);
+    system.machine.interrupts.get_mut(&40).expect("a device").high = true;
+    system.exit(0, Exit::Irq);
+    assert_eq!(acknowledge(&mut system, 0), Some(40));
+    system.smc(0, &[0x8400_0090]);
+    assert!(!system.machine.interrupts[&40].enabled, "FFA_ABORT");
+    system.machine.interrupts.get_mut(&40).expect("a device").high = false;
+    // It starts at once.
+    assert!(system.policy(0).is_starting());
+    while system.policy(0).is_starting() {
+        assert_eq!(read32(&mut system, GICD + CTLR), 0x30);
+        assert_eq!(read32(&mut system, GICD + ISENABLER + 4), 0);
+        assert_eq!(read(&mut system, 0, GICD + IPRIORITYR + 40, 1), 0xa0);
+        assert_eq!(read32(&mut system, GICD + ISACTIVER + 4), 0);
+        assert!(!system.machine.interrupts[&40].enabled && !system.machine.interrupts[&40].active);
+        system.smc(0, &[MSG_WAIT]);
+    }
+}
