@@ -66,7 +66,7 @@ impl Borrower {
         self.tx
     }
 
-    /// Carries out what the normal world wants done: what, handle, permissions.
+    /// Carries out what the normal world wants done: what, handle, permissions and sender.
     pub fn obey(&mut self, [what, handle, permissions]: [u64; 3], answer: &mut [u64; 14]) {
         if !self.is_mapped {
             let map = [FuncId::RxTxMap64 as u64, self.tx, self.tx + PAGE, 1];
@@ -86,13 +86,14 @@ impl Borrower {
 
     /// The ticks of all calls, and the bytes of the response; 0 and the error code when one of them failed.
     fn retrieve(&self, handle: u64, permissions: u64) -> [u64; 3] {
+        let sender = (permissions >> 16 & 0xffff) as u16;
         let permissions = match (permissions & 0xff) as u8 {
             0 => READ_WRITE,
             given => given,
         };
         let request = Transaction {
             layout: self.layout,
-            sender: 0,
+            sender,
             attributes: 0,
             flags: 0,
             handle,

@@ -128,7 +128,8 @@ pub enum Command {
     /// Measure a call on notifications: the id of another partition, and which call: 0 `FFA_NOTIFICATION_BIND` of its notifications, 1
     /// `FFA_NOTIFICATION_SET` for it, 2 `FFA_NOTIFICATION_GET`. Answers [`DONE`], the instructions, and x0 and x2 of the call's answer.
     MeasureNotification = 22,
-    /// Borrow memory that the normal world shares: what to do (see [`Borrow`]), handle, permissions for a retrieval (0: read and write). Answers
+    /// Borrow memory that somebody shares: what to do (see [`Borrow`]), handle, permissions for a retrieval (0: read and write) and, in bits
+    /// 31:16, who shares it. Answers
     /// [`DONE`], instructions of the calls, for a retrieval bytes of the response (0 if it failed), else x0 of the answer or the address of TX, and the
     /// error code. Not at S-EL0.
     Borrow = 23,

@@ -13,7 +13,7 @@ use tantalum_partition::{
 };
 
 use crate::{
-    buffers::{NORMAL_WORLD as MEMORY, PAGE, Pair},
+    buffers::{FREE, NORMAL_WORLD as MEMORY, PAGE, Pair},
     report::{Outcome, Score, check, expect_eq, fail},
     talk::{
         DIRECT_REQ, DIRECT_REQ2, DIRECT_RESP, ERROR, FEATURES, MEM_FRAG_RX, MEM_FRAG_TX, MEM_RECLAIM, MEM_RETRIEVE_REQ,
@@ -28,6 +28,8 @@ use crate::{
 #[derive(Clone, Copy)]
 struct Peer {
     id: u16,
+    /// Its load address.
+    base: u64,
     contexts: u64,
     /// It speaks FF-A 1.`minor`.
     minor: u64,
@@ -35,15 +37,16 @@ struct Peer {
     indirect: bool,
 }
 
-const ECHO: Peer = peer(0x8001, 4, 2, true);
-const FORWARD: Peer = peer(0x8002, 1, 2, true);
-const MIDDLE: Peer = peer(0x8003, 1, 1, true);
-const LEGACY: Peer = peer(0x8004, 1, 0, false);
+const ECHO: Peer = peer(0x8001, 0x0e20_0000, 4, 2, true);
+const FORWARD: Peer = peer(0x8002, 0x0e30_0000, 1, 2, true);
+const MIDDLE: Peer = peer(0x8003, 0x0e40_0000, 1, 1, true);
+const LEGACY: Peer = peer(0x8004, 0x0e70_0000, 1, 0, false);
 const PEERS: [Peer; 4] = [ECHO, FORWARD, MIDDLE, LEGACY];
 
-const fn peer(id: u16, contexts: u64, minor: u64, indirect: bool) -> Peer {
+const fn peer(id: u16, base: u64, contexts: u64, minor: u64, indirect: bool) -> Peer {
     Peer {
         id,
+        base,
         contexts,
         minor,
         indirect,
@@ -67,6 +70,10 @@ const TESTS: &[Test] = &[
     ("versions::direct_messages_reach_partitions_of_all_versions", direct),
     ("versions::memory_is_shared_with_partitions_of_all_versions", sharing),
     ("versions::memory_is_shared_in_fragments", fragments),
+    (
+        "versions::memory_is_shared_between_partitions_of_all_versions",
+        sharing_between,
+    ),
     ("versions::descriptors_of_other_versions_are_refused", other_layouts),
     ("versions::hypervisor_retrieves_in_its_own_version", hypervisor_retrieve),
     ("versions::message_headers_are_those_of_the_receiver", indirect),
@@ -251,11 +258,11 @@ fn direct(minor: u64) -> Outcome {
 }
 
 /// The descriptor of a share of single pages, and its words.
-fn share(layout: Layout, borrowers: &[(u16, u8)], pages: &[u64]) -> ([u64; 64], usize) {
+fn share(layout: Layout, sender: u16, borrowers: &[(u16, u8)], pages: &[u64]) -> ([u64; 64], usize) {
     let count = (pages.len() as u64 & 0xff) as u32;
     let head = Transaction {
         layout,
-        sender: NORMAL_WORLD,
+        sender,
         attributes: NORMAL,
         flags: 0,
         handle: 0,
@@ -289,11 +296,12 @@ fn reclaim(own: &Pair, handle: u64) -> Outcome {
     expect_success(&answer, "FFA_MEM_RECLAIM")
 }
 
-/// The partition retrieves, reads, and relinquishes.
-fn borrow(peer: Peer, handle: u64, pages: &[u64]) -> Outcome {
+/// The partition retrieves what `sender` shares, reads, and relinquishes.
+fn borrow(peer: Peer, sender: u16, handle: u64, pages: &[u64]) -> Outcome {
     let layout = layout(peer.minor);
     let bytes = 8 * (layout.header() + layout.borrower()) + 16 + 16 * pages.len();
-    let [_, got, code, _] = tell(peer, Command::Borrow, &[Borrow::Retrieve as u64, handle])?;
+    let request = [Borrow::Retrieve as u64, handle, u64::from(sender) << 16];
+    let [_, got, code, _] = tell(peer, Command::Borrow, &request)?;
     expect_eq!(
         [got, code],
         [bytes as u64, 0],
@@ -328,11 +336,11 @@ fn sharing(minor: u64) -> Outcome {
     let own = Pair::of_normal_world()?;
     fill(&[SHARED])?;
     for peer in PEERS {
-        let (words, length) = share(layout(minor), &[(peer.id, READ_WRITE)], &[SHARED]);
+        let (words, length) = share(layout(minor), NORMAL_WORLD, &[(peer.id, READ_WRITE)], &[SHARED]);
         own.send(&words[..length])?;
         let bytes = 8 * length as u64;
         let handle = handle_of(&own.call(&[MEM_SHARE, bytes, bytes])?)?;
-        borrow(peer, handle, &[SHARED])?;
+        borrow(peer, NORMAL_WORLD, handle, &[SHARED])?;
         reclaim(&own, handle)?;
     }
     Ok(())
@@ -343,7 +351,7 @@ fn fragments(minor: u64) -> Outcome {
     let pages = [SHARED, SHARED + 2 * PAGE, SHARED + 4 * PAGE];
     fill(&pages)?;
     for peer in PEERS {
-        let (words, length) = share(layout(minor), &[(peer.id, READ_WRITE)], &pages);
+        let (words, length) = share(layout(minor), NORMAL_WORLD, &[(peer.id, READ_WRITE)], &pages);
         let total = 8 * length as u64;
         own.send(&words[..length - 4])?;
         let answer = own.call(&[MEM_SHARE, total, total - 32])?;
@@ -356,8 +364,49 @@ fn fragments(minor: u64) -> Outcome {
         own.send(&words[length - 4..length])?;
         let handle = handle_of(&own.call(&[MEM_FRAG_TX, low, high, 32])?)?;
         expect_eq!(handle, low | high << 32, "the handle of what came in fragments");
-        borrow(peer, handle, &pages)?;
+        borrow(peer, NORMAL_WORLD, handle, &pages)?;
         reclaim(&own, handle)?;
+    }
+    Ok(())
+}
+
+/// A page of a partition's own that its program does not use.
+fn own_page(peer: Peer) -> u64 {
+    peer.base + FREE + 4 * PAGE
+}
+
+fn map(peer: Peer, page: u64) -> Outcome {
+    tell(peer, Command::Map, &[page, page, PAGE, 0]).map(drop)
+}
+
+fn sharing_between(_: u64) -> Outcome {
+    for from in PEERS {
+        let (page, tx) = (own_page(from), buffers(from)?);
+        map(from, page)?;
+        write(from, page, page + 1)?;
+        for to in PEERS.into_iter().filter(|to| to.id != from.id) {
+            map(to, page)?;
+            let (words, length) = share(layout(from.minor), from.id, &[(to.id, READ_WRITE)], &[page]);
+            for (offset, word) in (0..).step_by(8).zip(&words[..length]) {
+                write(from, tx + offset, *word)?;
+            }
+            let bytes = 8 * length as u64;
+            let [x0, x1, low, high, x4] = call_from(from, [MEM_SHARE, bytes, bytes])?;
+            expect_eq!(
+                [x0, x1, x4],
+                [SUCCESS, 0, 0],
+                "x0, x1 and x4 after FFA_MEM_SHARE by {:#x}",
+                from.id
+            );
+            borrow(to, from.id, low | high << 32, &[page])?;
+            let answer = call_from(from, [MEM_RECLAIM, low, high])?;
+            expect_eq!(
+                answer,
+                [SUCCESS, 0, 0, 0, 0],
+                "x0-x4 after FFA_MEM_RECLAIM by {:#x}",
+                from.id
+            );
+        }
     }
     Ok(())
 }
@@ -366,7 +415,7 @@ fn other_layouts(minor: u64) -> Outcome {
     let own = Pair::of_normal_world()?;
     // From 1.1 on the length of what describes a borrower is stated, and either is understood.
     for other in [0, 1, 2].into_iter().filter(|other| (*other == 0) != (minor == 0)) {
-        let (words, length) = share(layout(other), &[(FORWARD.id, READ_WRITE)], &[SHARED]);
+        let (words, length) = share(layout(other), NORMAL_WORLD, &[(FORWARD.id, READ_WRITE)], &[SHARED]);
         own.send(&words[..length])?;
         let bytes = 8 * length as u64;
         let answer = own.call(&[MEM_SHARE, bytes, bytes])?;
@@ -383,7 +432,7 @@ fn hypervisor_retrieve(minor: u64) -> Outcome {
     let own = Pair::of_normal_world()?;
     let layout = layout(minor);
     let borrowers = [(LEGACY.id, READ_WRITE), (FORWARD.id, READ_WRITE)];
-    let (words, length) = share(layout, &borrowers, &[SHARED]);
+    let (words, length) = share(layout, NORMAL_WORLD, &borrowers, &[SHARED]);
     own.send(&words[..length])?;
     let bytes = 8 * length as u64;
     let handle = handle_of(&own.call(&[MEM_SHARE, bytes, bytes])?)?;
