@@ -476,3 +476,19 @@ pub(crate) fn release_at_wait(partition: &Partition) {
         buffers.rx_full = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pair_of_a_manifest_is_two_ranges_of_one_size() {
+        let range = |page: u64, pages| PageRange::new(PhysAddr::new(page << 12), pages).unwrap();
+        let pair = |rx, tx| from_manifest(rx, tx, World::Secure);
+        let right = pair(range(4, 2), range(6, 2)).unwrap();
+        assert!(!right.rx_full && right.rx == range(4, 2) && right.tx == range(6, 2));
+        assert!(pair(range(4, 2), range(6, 1)).is_none());
+        assert!(pair(range(4, 2), range(5, 2)).is_none());
+        assert!(pair(range(4, 1), range(4, 1)).is_none());
+    }
+}

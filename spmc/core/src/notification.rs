@@ -336,3 +336,130 @@ impl Notifications {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SP: EndpointId = EndpointId::new(0x8001);
+    const VM: EndpointId = EndpointId::new(1);
+
+    #[test]
+    fn pending_is_told_of_each_kind_and_vcpu() {
+        let mut state = Notifications::new(2);
+        assert!(!state.is_pending() && !state.is_pending_for(0));
+        for (sender, per_vcpu) in [(SP, false), (VM, true)] {
+            state.bind(sender, 1 << 4, per_vcpu).unwrap();
+        }
+        state.set(VM, 1 << 4, Some(1)).unwrap();
+        assert_eq!((state.is_pending_for(0), state.is_pending_for(1)), (false, true));
+        assert_eq!(state.set(VM, 1 << 4, Some(2)), Err(FfaError::InvalidParameters));
+        // The same bit for another vCPU, from the other world, of the framework: each counts.
+        state.set(VM, 1 << 4, Some(0)).unwrap();
+        assert!(state.is_pending());
+        state.set(SP, 1 << 4, None).unwrap();
+        state.set_framework(1 << 4);
+        assert!(state.is_pending() && state.is_pending_for(7));
+        let taken = state.take(0, true, true, false);
+        assert_eq!((taken.partitions, taken.vms, taken.framework), (1 << 4, 1 << 4, 0));
+        assert!(state.is_pending_for(0), "the framework's");
+        assert_eq!(state.take(0, false, false, true).framework, 1 << 4);
+        assert_eq!(
+            (state.is_pending_for(0), state.is_pending_for(1), state.is_pending()),
+            (false, true, true)
+        );
+        state.take(1, false, true, false);
+        assert!(!state.is_pending() && state.is_consistent());
+    }
+
+    #[test]
+    fn only_the_first_64_vcpus_are_told_of() {
+        let mut state = Notifications::new(65);
+        state.bind(SP, 1, true).unwrap();
+        state.set(SP, 1, Some(64)).unwrap();
+        assert_eq!(state.untold(), Untold::default());
+        state.set(SP, 1, Some(63)).unwrap();
+        assert_eq!(state.untold().vcpus, 1 << 63);
+    }
+
+    /// Bits 0 and 5 globally and 1 and 6 for vCPUs of two senders of each world, all pending and told.
+    fn full() -> Notifications {
+        let mut state = Notifications::new(2);
+        for (sender, other) in [(SP, 0x8002), (VM, 2)] {
+            for (sender, shift) in [(sender, 0), (EndpointId::new(other), 5)] {
+                state.bind(sender, 1 << shift, false).unwrap();
+                state.bind(sender, 2 << shift, true).unwrap();
+                state.set(sender, 1 << shift, None).unwrap();
+                state.set(sender, 2 << shift, Some(1)).unwrap();
+            }
+        }
+        state.set_framework(1);
+        state.tell_global();
+        state.tell_vcpu(1);
+        state
+    }
+
+    /// Whether bits 0 and 1 are free for either kind, and nothing is known of what they were.
+    fn are_free(state: &mut Notifications, sender: EndpointId) -> bool {
+        let bound = state.bind(sender, 1, true).is_ok() && state.bind(sender, 2, false).is_ok();
+        let set = state.set(sender, 1, Some(1)).is_ok() && state.set(sender, 2, None).is_ok();
+        let untold = state.untold();
+        bound && set && untold.global && untold.vcpus == 2 && state.is_consistent()
+    }
+
+    #[test]
+    fn nothing_stays_of_a_sender_that_is_gone() {
+        for gone in [SP, VM] {
+            let mut state = full();
+            state.drop_sender(gone);
+            assert!(state.is_consistent());
+            assert_eq!(state.untold(), Untold::default(), "what others have set was told");
+            assert!(are_free(&mut state, gone));
+            let taken = state.take(1, true, true, false);
+            let (of_gone, other) = if gone == SP {
+                (taken.partitions, taken.vms)
+            } else {
+                (taken.vms, taken.partitions)
+            };
+            assert_eq!((of_gone, other), (3 | 3 << 5, 3 | 3 << 5));
+        }
+    }
+
+    #[test]
+    fn nothing_stays_of_what_is_cleared() {
+        let mut state = full();
+        state.clear();
+        assert!(!state.is_pending() && state.is_consistent());
+        for _ in 0..2 {
+            state.set_framework(1);
+            assert!(state.untold().global, "though it was told of before");
+            state.tell_global();
+            state.take(0, false, false, true);
+        }
+        assert!(are_free(&mut state, SP) && are_free(&mut state, VM));
+    }
+
+    #[test]
+    fn inconsistent_states_are_noticed() {
+        assert!(full().is_consistent());
+        let broken = |change: fn(&mut Bitmap)| {
+            [Senders::Partitions, Senders::Vms].into_iter().all(|of| {
+                let mut state = full();
+                change(match of {
+                    Senders::Partitions => &mut state.partitions,
+                    Senders::Vms => &mut state.vms,
+                });
+                !state.is_consistent()
+            })
+        };
+        assert!(broken(|bitmap| bitmap.bound &= !1), "pending, not bound");
+        assert!(broken(|bitmap| bitmap.bound &= !2), "pending for a vCPU, not bound");
+        assert!(broken(|bitmap| bitmap.per_vcpu |= 1), "globally pending");
+        assert!(broken(|bitmap| bitmap.per_vcpu &= !2), "pending for a vCPU");
+        assert!(broken(|bitmap| bitmap.pending_global &= !1), "told, not pending");
+        assert!(
+            broken(|bitmap| bitmap.pending_vcpu[1] &= !2),
+            "told for a vCPU, not pending"
+        );
+    }
+}

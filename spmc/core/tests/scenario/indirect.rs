@@ -387,9 +387,18 @@ fn normal_world_of_1_0_has_no_such_messages() {
 fn normal_world_is_told_when_it_has_a_bitmap() {
     let (spmc, machine) = system();
     let mut system = with_normal_world(&spmc, machine);
-    system.nwd(0, &[BITMAP_CREATE, 0, 1]);
     system.ask(0, A);
     put_tx(&mut system, A, &message(A, 0, b"back", &[]));
+    system.smc(0, &[MSG_SEND2]);
+    assert_eq!(
+        (system.regs(0), system.machine.schedule_receiver_raised),
+        (success(0), 0),
+        "it has none"
+    );
+    system.respond(0, A, 0);
+    system.nwd(0, &[RX_RELEASE]);
+    system.nwd(0, &[BITMAP_CREATE, 0, 1]);
+    system.ask(0, A);
     system.smc(0, &[MSG_SEND2]);
     assert_eq!(
         (system.regs(0), system.machine.schedule_receiver_raised),
@@ -470,6 +479,9 @@ fn descriptor_of_passed_on_buffers_is_checked() {
         (1, 12),
         (1, 4090),
         (1, 4080),
+        (1, 4072),
+        (1, 8),
+        (1, 20),
         (1, u32::MAX),
         (2, 20),
         (4, 1),
@@ -548,4 +560,98 @@ fn partition_of_1_0_names_itself_when_it_unmaps() {
         assert_eq!(system.regs(0), code.map_or(success(0), error));
         system.respond(0, partition, 0);
     }
+}
+
+#[test]
+fn vm_has_one_pair_that_only_its_hypervisor_takes_away() {
+    let (spmc, machine) = system();
+    let mut system = with_normal_world(&spmc, machine);
+    pass_on(&mut system, 5, &[]);
+    system.nwd(0, &[RXTX_MAP]);
+    assert_eq!(system.regs(0), success(0));
+    // Other memory, the same VM.
+    pass_on(&mut system, 5, &[(8, 0x4000_8000), (16, 0x4000_a000)]);
+    system.nwd_fails(0, &[RXTX_MAP], DENIED);
+    system.ask(0, A);
+    system.smc_fails(0, &[RXTX_UNMAP, VM << 16], INVALID_PARAMETERS);
+    system.respond(0, A, 0);
+    system.nwd(0, &[RXTX_UNMAP, VM << 16]);
+    assert_eq!(system.regs(0), success(0));
+    system.nwd(0, &[RXTX_MAP]);
+    assert_eq!(system.regs(0), success(0), "none of it was held");
+}
+
+#[test]
+fn only_all_zero_passes_buffers_on() {
+    let (spmc, machine) = system();
+    let mut system = with_normal_world(&spmc, machine);
+    pass_on(&mut system, 5, &[]);
+    for [tx, rx, pages] in [
+        [VM_TX, 0, 0],
+        [0, VM_RX, 0],
+        [VM_TX, VM_RX, 0],
+        [VM_TX, VM_TX, 0],
+        [1, 0, 1],
+        [1, 1, 1],
+        [0, 0, 1],
+    ] {
+        system.nwd_fails(
+            0,
+            &[RXTX_MAP, tx, rx, pages],
+            if tx == 0 && rx == 0 { DENIED } else { INVALID_PARAMETERS },
+        );
+    }
+    system.nwd_fails(0, &[RX_RELEASE, VM], INVALID_PARAMETERS);
+}
+
+#[test]
+fn descriptor_of_passed_on_buffers_may_end_with_tx() {
+    let (spmc, machine) = system();
+    let mut system = with_normal_world(&spmc, machine);
+    pass_on(&mut system, 5, &[(1, 4064)]);
+    let words = [2, 1, 0, 0, u32::try_from(VM_RX).expect("32 bits"), 0, 2, 0];
+    let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    write(&mut system, World::NonSecure, NWD_TX + 4064, &bytes);
+    system.nwd(0, &[RXTX_MAP]);
+    assert_eq!(system.regs(0), success(0));
+    system.nwd(0, &[RX_ACQUIRE, VM]);
+    assert_eq!(system.regs(0), success(0));
+}
+
+#[test]
+fn ranges_of_passed_on_buffers_are_aligned_and_behind_the_header() {
+    let (spmc, machine) = system();
+    let mut system = with_normal_world(&spmc, machine);
+    let range = |base: u64, pages| [pages, 1, 0, 0, u32::try_from(base).expect("32 bits"), 0, pages, 0];
+    let mut pass = |rx: usize, pages: u32| {
+        // What is at byte 8 is where TX is, too.
+        let tx = 48;
+        let mut words = [0; 24];
+        words[..3].copy_from_slice(&[5, u32::try_from(rx).expect("small"), tx]);
+        words[12..20].copy_from_slice(&range(0x4020_0000, pages));
+        words[rx / 4..rx / 4 + 8].copy_from_slice(&range(0x4030_0000, pages));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        write(&mut system, World::NonSecure, NWD_TX, &bytes);
+        system.nwd(0, &[RXTX_MAP]);
+        system.regs(0)
+    };
+    assert_eq!(pass(8, 48), error(INVALID_PARAMETERS));
+    assert_eq!(pass(12, 48), error(INVALID_PARAMETERS));
+    assert_eq!(pass(16, 48), success(0));
+}
+
+#[test]
+fn receiver_is_told_by_an_interrupt_that_its_rx_is_full() {
+    let (spmc, machine) = system();
+    let mut system = with_normal_world(&spmc, machine);
+    write(&mut system, World::NonSecure, NWD_TX, &message(0, A, b"x", &[]));
+    system.nwd(0, &[MSG_SEND2]);
+    assert_eq!(system.regs(0), success(0));
+    system.ask(0, A);
+    assert!(system.ctx(0).signals.irq);
+    // What is not asked for stays pending.
+    system.smc(0, &[NOTIFICATION_GET, A, 3]);
+    assert!(system.ctx(0).signals.irq);
+    assert_eq!(framework_pending(&mut system, A), 1);
+    assert!(!system.ctx(0).signals.irq);
 }

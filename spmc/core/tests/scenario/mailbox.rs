@@ -3,7 +3,7 @@
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     machine::fake::FakeMachine,
-    manifest::partition::MessagingMethod,
+    manifest::partition::{Access, MessagingMethod},
     spmc::Spmc,
 };
 use uuid::Uuid;
@@ -96,6 +96,7 @@ fn most_pages_are_63() {
     let ram = PageRange::new(PhysAddr::new(TX + 64 * PAGE), 64).expect("a range");
     machine.memory.add(World::NonSecure, ram);
     let mut system = System::booted(&spmc, machine);
+    system.nwd_fails(0, &[MAP, TX, TX + 64 * PAGE, 64], INVALID_PARAMETERS);
     system.nwd(0, &[MAP, TX, TX + 63 * PAGE, 63]);
     assert_eq!(system.regs(0), success(0));
 }
@@ -259,6 +260,56 @@ fn descriptors_are_in_the_size_of_the_version() {
 }
 
 #[test]
+fn version_1_1_has_the_long_descriptors() {
+    let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.version(1, 1)).build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[MAP, base(A), base(A) + PAGE, 1]);
+    system.smc(0, &asks(0, 0));
+    assert_eq!(system.regs(0), [SUCCESS, 0, 1, 24, 0, 0, 0, 0]);
+}
+
+#[test]
+fn rx_that_can_not_be_written_ends_the_call() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.nwd(0, &[MAP, TX, RX, 1]);
+    let set_broken = |system: &mut System<'_>, broken| {
+        let memory = &mut system.machine.memory;
+        memory.set_broken(World::NonSecure, PhysAddr::new(RX), broken);
+    };
+    set_broken(&mut system, true);
+    system.nwd_fails(0, &asks(0, 0), ABORTED);
+    set_broken(&mut system, false);
+    system.nwd_fails(0, &[RELEASE], DENIED);
+    system.nwd(0, &asks(0, 0));
+    assert_eq!(system.regs(0)[2], 5);
+}
+
+#[test]
+fn both_buffers_are_in_one_world_and_rx_may_be_read_only() {
+    let (constants, normal) = (0x4100_0000, 0x4200_0000);
+    let (spmc, machine) = Builder::new(1)
+        .partition_with("a", |a| {
+            a.region("constants", World::NonSecure, constants, 1, Access::READ)
+                .region("normal", World::NonSecure, normal, 2, Access::READ | Access::WRITE)
+        })
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    let own = base(A);
+    for (tx, rx) in [(own, normal), (normal, own), (constants, normal), (own, constants)] {
+        system.smc_fails(0, &[MAP, tx, rx, 1], DENIED);
+    }
+    // Nothing of these is held.
+    for (tx, rx) in [(own, own + PAGE), (normal, normal + PAGE), (normal, constants)] {
+        system.smc(0, &[MAP, tx, rx, 1]);
+        assert_eq!(system.regs(0), success(0), "{tx:#x} {rx:#x}");
+        system.smc(0, &[UNMAP]);
+    }
+}
+
+#[test]
 fn count_needs_no_buffer() {
     let (spmc, machine) = system();
     let mut system = System::booted(&spmc, machine);
@@ -315,6 +366,10 @@ fn list_that_does_not_fit_into_rx() {
     system.nwd(0, &[MAP, TX, TX + 2 * PAGE, 2]);
     system.nwd(0, &asks(0, 0));
     assert_eq!(system.regs(0), [SUCCESS, 0, 172, 24, 0, 0, 0, 0]);
+    system.nwd(0, &[RELEASE]);
+    let memory = &mut system.machine.memory;
+    memory.set_broken(World::NonSecure, PhysAddr::new(TX + 2 * PAGE), true);
+    system.nwd_fails(0, &asks(0, 0), ABORTED);
 }
 
 #[test]

@@ -453,3 +453,85 @@ fn partition_that_was_stopped_has_none_and_has_set_none() {
     // Its bits are free for others.
     binds(&mut system, C, B, 0, 1);
 }
+
+/// VMs from 1 on, each with something pending for these vCPUs, or globally when there are none.
+fn vms_with_pending(system: &mut System<'_>, vms: &[&[u64]]) {
+    for (vm, vcpus) in (1..).zip(vms) {
+        by(system, 0, &[CREATE, vm, 4]);
+        let flags = if vcpus.is_empty() { 0 } else { PER_VCPU };
+        assert_eq!(by(system, 0, &call(BIND, route(A, vm), flags, 1)), success(0));
+        if vcpus.is_empty() {
+            sets(system, A, vm, 0, 1);
+        }
+        for vcpu in *vcpus {
+            sets(system, A, vm, PER_VCPU | vcpu << 16, 1);
+        }
+    }
+}
+
+/// All that is told until there is nothing more, in ascending order, each answer's "more" being right.
+fn all_told(system: &mut System<'_>) -> Vec<Vec<u64>> {
+    let mut all = Vec::new();
+    loop {
+        let (more, lists) = told(system);
+        assert!(lists.iter().map(Vec::len).sum::<usize>() <= 20);
+        all.extend(lists);
+        if !more {
+            break;
+        }
+    }
+    nothing_is_told(system);
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn all_is_told_once_however_it_fits() {
+    let one: &[u64] = &[3];
+    let two: &[u64] = &[0, 3];
+    let three: &[u64] = &[1, 2, 3];
+    for (vms, expected) in [
+        // 20 ids, and a global one that has to wait.
+        (vec![one; 10].into_iter().chain([&[][..]]).collect::<Vec<_>>(), 11),
+        // 20 ids, and nothing more.
+        (vec![one; 10], 10),
+        // 19 ids, of which no list of vCPUs has room for the next; or 18, where one of three has.
+        (vec![two; 6].into_iter().chain([&[][..], two]).collect(), 8),
+        (vec![two; 6].into_iter().chain([three]).collect(), 8),
+        (vec![two; 6].into_iter().chain([&[][..], &[][..], two]).collect(), 9),
+    ] {
+        let (spmc, machine) = system();
+        let mut system = System::booted(&spmc, machine);
+        vms_with_pending(&mut system, &vms);
+        let all = all_told(&mut system);
+        assert_eq!(all.len(), expected, "{all:?}");
+        let mut vcpus: Vec<(u64, Option<u64>)> = Vec::new();
+        for list in &all {
+            match list.as_slice() {
+                [vm] => vcpus.push((*vm, None)),
+                [vm, rest @ ..] => vcpus.extend(rest.iter().map(|vcpu| (*vm, Some(*vcpu)))),
+                [] => panic!("a list without an endpoint"),
+            }
+        }
+        let wanted = (1..).zip(&vms).flat_map(|(vm, vcpus)| {
+            let global = vcpus.is_empty().then_some((vm, None));
+            global
+                .into_iter()
+                .chain(vcpus.iter().map(move |vcpu| (vm, Some(*vcpu))))
+        });
+        assert!(vcpus.into_iter().eq(wanted), "{all:?}");
+    }
+}
+
+#[test]
+fn answer_of_32_bits_that_is_full_leaves_a_global_one_for_the_next() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    let one: &[u64] = &[3];
+    vms_with_pending(&mut system, &[one, one, one, one, one, &[]]);
+    system.nwd(0, &[INFO_GET]);
+    assert_eq!(system.regs(0)[2], 1 | 5 << 7 | 0x155 << 12);
+    system.nwd(0, &[INFO_GET]);
+    assert_eq!(system.regs(0), [SUCCESS, 0, 1 << 7, 6, 0, 0, 0, 0]);
+    nothing_is_told(&mut system);
+}

@@ -225,3 +225,40 @@ fn ipi_to_oneself_or_nobody_fails() {
     }
     assert_eq!(lines(&mut system, 1), (false, false));
 }
+
+#[test]
+fn global_notification_is_told_to_every_context() {
+    let (spmc, machine) = two(2);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[BIND, route(0, A), 0, 0b11, 0]);
+    system.respond(0, A, 0);
+    system.nwd(0, &[SET, route(0, A), 0, 0b01, 0]);
+    for pe in [0, 1] {
+        system.ask(pe, A);
+        assert_eq!(lines(&mut system, pe), (true, false), "{pe}");
+    }
+}
+
+#[test]
+fn context_that_has_taken_its_own_hears_no_more_of_it() {
+    let (spmc, machine) = two(2);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[BIND, route(0, A), PER_VCPU, 0b11, 0]);
+    system.respond(0, A, 0);
+    for vcpu in [0, 1] {
+        system.nwd(0, &[SET, route(0, A), vcpu << 16 | PER_VCPU, 0b01, 0]);
+    }
+    for pe in [0, 1] {
+        system.ask(pe, A);
+        assert_eq!(lines(&mut system, pe), (true, false));
+    }
+    system.smc(0, &[NOTIFICATION_GET, route(0, A), 0b10]);
+    assert_eq!(
+        (lines(&mut system, 0), lines(&mut system, 1)),
+        ((false, false), (true, false))
+    );
+    system.smc(1, &[NOTIFICATION_GET, route(1, A), 0b10]);
+    assert_eq!(lines(&mut system, 1), (false, false));
+}
