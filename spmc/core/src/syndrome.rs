@@ -114,15 +114,19 @@ const fn field(esr: u64, shift: u32, bits: u32) -> u8 {
     ((esr >> shift) & ((1 << bits) - 1)) as u8
 }
 
+/// The exception class of an HVC from AArch64.
+pub const HVC: u8 = 0x16;
+/// The exception class of an SMC from AArch64.
+pub const SMC: u8 = 0x17;
+
 impl Syndrome {
     /// Decodes `ESR_EL2`.
-    #[inline(always)]
     #[must_use]
     pub const fn decode(esr: u64) -> Self {
         let class = class(esr);
         match class {
-            0x17 => Self::Smc,
-            0x16 => Self::Hvc {
+            SMC => Self::Smc,
+            HVC => Self::Hvc {
                 immediate: esr & 0xffff,
             },
             0x01 => Self::Wait,
@@ -161,6 +165,7 @@ impl Syndrome {
 }
 
 /// The exception class of a syndrome.
+#[inline(always)]
 #[must_use]
 pub const fn class(esr: u64) -> u8 {
     field(esr, 26, 6)

@@ -9,9 +9,12 @@ use crate::{
     machine::{Machine, SystemRegister},
     report::{self, Cause, Trap},
     spmc::{Action, Exit, Pe, Spmc, refuse},
-    syndrome::{Abort, FaultKind, Syndrome, SystemRegisterAccess, class, fault_ipa},
+    syndrome::{Abort, FaultKind, HVC, SMC, Syndrome, SystemRegisterAccess, class, fault_ipa},
     timer,
 };
+
+/// `ESR_EL2`: the immediate of an HVC, 0 where the vectors of partitions at S-EL0 pass a call on.
+const IMMEDIATE: u64 = 0xffff;
 
 /// Bytes of an instruction.
 const INSTRUCTION: u64 = 4;
@@ -24,18 +27,15 @@ impl Spmc {
             self.empty_list_registers(pe, machine);
         }
         match exit {
-            Exit::Synchronous { esr, far, hpfar } => match Syndrome::decode(esr) {
-                syndrome @ (Syndrome::Smc | Syndrome::Hvc { .. }) => {
-                    match syndrome {
-                        Syndrome::Hvc { immediate: 0 } => {}
-                        Syndrome::Hvc { .. } if is_at_el0(pe) => return self.el0_fault(pe, machine),
-                        Syndrome::Hvc { .. } => {}
-                        _ => skip_instruction(pe),
-                    }
-                    self.partition_call(pe, machine)
+            Exit::Synchronous { esr, far, hpfar } => {
+                match class(esr) {
+                    SMC => skip_instruction(pe),
+                    HVC if esr & IMMEDIATE == 0 || !is_at_el0(pe) => {}
+                    HVC => return self.el0_fault(pe, machine),
+                    _ => return self.trapped(pe, machine, esr, far, hpfar),
                 }
-                syndrome => self.trapped(pe, machine, syndrome, far, hpfar),
-            },
+                self.partition_call(pe, machine)
+            }
             Exit::Fiq => self.fiq(pe, machine),
             Exit::Irq => self.secure_interrupt(pe, machine),
             Exit::SError { esr } => self.stop_running(pe, machine, &Cause::SystemError { esr }),
@@ -43,21 +43,14 @@ impl Spmc {
     }
 
     #[inline(never)]
-    fn trapped<'s, M: Machine>(
-        &'s self,
-        pe: &mut Pe<'s>,
-        machine: &mut M,
-        syndrome: Syndrome,
-        far: u64,
-        hpfar: u64,
-    ) -> Action {
+    fn trapped<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, esr: u64, far: u64, hpfar: u64) -> Action {
         let Some(running) = pe.running.as_mut() else {
             return refuse(pe, FfaError::Aborted);
         };
         if running.partition.is_stopped() {
             return self.leave_stopped(pe, machine);
         }
-        match syndrome {
+        match Syndrome::decode(esr) {
             // Waiting is never needed for progress, and must not keep the PE from anybody else.
             Syndrome::Wait => {
                 skip_instruction(pe);

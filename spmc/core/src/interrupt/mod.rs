@@ -292,8 +292,7 @@ impl VirtualInterrupts {
     #[inline(never)]
     fn assert_lines(&self, ctx: &mut Context, partition: &Partition, lines: u64) {
         if ctx.signals.gic {
-            let context = usize::from(u16::try_from(ctx.vmpidr & 0xffff).unwrap_or(0));
-            ctx.signals.list = ctx.virtual_gic.fill(self, partition, context);
+            virtual_gic::fill(ctx, self, partition);
         } else {
             let fiq = self.fiq.load(Relaxed);
             (ctx.signals.irq, ctx.signals.fiq) = (lines & !fiq != 0, lines & fiq != 0);
@@ -360,13 +359,16 @@ impl Partition {
     #[must_use]
     pub fn interrupt_id(&self, line: Line) -> u32 {
         let number = line.number();
-        let known = match number.checked_sub(SOFTWARE_LINES) {
-            Some(place) => self.devices.get(place).map(|device| &device.id),
-            None => number
-                .checked_sub(NUMBERED_LINES)
-                .and_then(|place| self.named_lines().get(place)),
-        };
-        known.copied().unwrap_or(u32::from(line.0))
+        if let Some(device) = number
+            .checked_sub(SOFTWARE_LINES)
+            .and_then(|place| self.devices.get(place))
+        {
+            return device.id;
+        }
+        let named = number
+            .checked_sub(NUMBERED_LINES)
+            .and_then(|place| self.named_lines().get(place));
+        named.copied().unwrap_or(u32::from(line.0))
     }
 
     #[inline]

@@ -50,14 +50,6 @@ impl Spmc {
     #[cold]
     #[inline(never)]
     pub(crate) fn paravirtual_call<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, function: u32) -> Action {
-        if pe
-            .running
-            .as_ref()
-            .is_some_and(|running| running.partition.gic.is_some())
-        {
-            // It has registers for all of it.
-            return answer(pe, FAILED);
-        }
         let sent = if function == SEND_IPI {
             self.send_ipi(pe, machine)
         } else {
@@ -66,7 +58,9 @@ impl Spmc {
         if let Some(running) = pe.running.as_mut() {
             let result = sent.or_else(|| self.paravirtual(pe.index, machine, running, function));
             running.assert_interrupts();
-            return answer(pe, result.unwrap_or(FAILED));
+            if let Some(x0) = running.ctx.x.first_mut() {
+                *x0 = result.unwrap_or(FAILED);
+            }
         }
         Action::Run
     }
@@ -76,7 +70,7 @@ impl Spmc {
         let running = pe.running.as_ref()?;
         let [_, x1, ..] = running.ctx.x;
         let (partition, vcpu) = (running.partition, VcpuIndex::new(u16::try_from(low(x1)).ok()?));
-        if vcpu == running.vcpu {
+        if vcpu == running.vcpu || partition.gic.is_some() {
             return None;
         }
         partition.slot(vcpu)?;
@@ -92,6 +86,10 @@ impl Spmc {
         function: u32,
     ) -> Option<u64> {
         let [_, x1, x2, x3, ..] = running.ctx.x;
+        if running.partition.gic.is_some() {
+            // It has registers for all of this.
+            return None;
+        }
         if function == GET {
             let line = self.take_interrupt(machine, pe, running);
             return Some(line.map_or(NO_INTERRUPT, |line| u64::from(running.partition.interrupt_id(line))));
@@ -126,13 +124,6 @@ impl Spmc {
         };
         self.change(machine, pe, running.partition, line, change)
     }
-}
-
-fn answer(pe: &mut Pe<'_>, result: u64) -> Action {
-    if let Some(x0) = pe.running.as_mut().and_then(|running| running.ctx.x.first_mut()) {
-        *x0 = result;
-    }
-    Action::Run
 }
 
 fn enable(interrupts: &VirtualInterrupts, line: Line, on: bool, signal: u32) -> Option<()> {

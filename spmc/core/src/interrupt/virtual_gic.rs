@@ -69,41 +69,42 @@ const SGI0R: SystemRegister = register(0, 12, 11, 7);
 const PFR0: SystemRegister = register(0, 0, 4, 0);
 const PFR0_GIC: u64 = 1 << 24;
 
-impl VirtualGic {
-    /// Puts what is pending and enabled for a context into list registers, the most urgent first; says whether there is
-    /// something in them.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn fill(&mut self, interrupts: &VirtualInterrupts, partition: &Partition, context: usize) -> bool {
-        let mut lines = interrupts.deliverable();
-        let gic = partition.gic.as_ref().map(|gic| gic.lock());
-        let most_urgent = |lines| gic.as_ref()?.most_urgent(context, lines, partition);
-        while let Some((line, priority)) = most_urgent(lines) {
-            lines &= !line.bit();
-            let id = u64::from(partition.interrupt_id(line));
-            let same = |entry: &&mut u64| **entry != 0 && u64::from(low(**entry)) == id;
-            if let Some(entry) = self.list.iter_mut().find(same) {
-                // One that is bound comes again only after it was deactivated.
-                if *entry & HARDWARE != 0 {
-                    continue;
-                }
-                *entry |= PENDING;
-            } else if let Some(entry) = self.list.iter_mut().find(|entry| **entry == 0) {
-                let group = if interrupts.is_fiq(line) { 0 } else { GROUP1 };
-                let bound = if line.number() < SOFTWARE_LINES {
-                    0
-                } else {
-                    HARDWARE | id << PHYSICAL
-                };
-                *entry = PENDING | group | u64::from(priority) << PRIORITY | bound | id;
-            } else {
-                break;
+/// Puts what is pending and enabled for `ctx` into its list registers, the most urgent first.
+#[cold]
+#[inline(never)]
+pub(crate) fn fill(ctx: &mut Context, interrupts: &VirtualInterrupts, partition: &Partition) {
+    let Some(gic) = &partition.gic else { return };
+    let gic = gic.lock();
+    let context = usize::from(u16::try_from(ctx.vmpidr & 0xffff).unwrap_or(0));
+    let list = &mut ctx.virtual_gic.list;
+    let mut lines = interrupts.deliverable();
+    while let Some((line, priority)) = gic.most_urgent(context, lines, partition) {
+        lines &= !line.bit();
+        let id = u64::from(partition.interrupt_id(line));
+        let same = |entry: &&mut u64| **entry != 0 && u64::from(low(**entry)) == id;
+        if let Some(entry) = list.iter_mut().find(same) {
+            // One that is bound comes again only after it was deactivated.
+            if *entry & HARDWARE != 0 {
+                continue;
             }
-            interrupts.take_out(line);
+            *entry |= PENDING;
+        } else if let Some(entry) = list.iter_mut().find(|entry| **entry == 0) {
+            let group = if interrupts.is_fiq(line) { 0 } else { GROUP1 };
+            let bound = if line.number() < SOFTWARE_LINES {
+                0
+            } else {
+                HARDWARE | id << PHYSICAL
+            };
+            *entry = PENDING | group | u64::from(priority) << PRIORITY | bound | id;
+        } else {
+            break;
         }
-        self.is_in_use()
+        interrupts.take_out(line);
     }
+    ctx.signals.list = ctx.virtual_gic.is_in_use();
+}
 
+impl VirtualGic {
     /// Whether there is something in the list registers.
     pub(crate) fn is_in_use(&self) -> bool {
         self.list.iter().any(|entry| *entry != 0)
