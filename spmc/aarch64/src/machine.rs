@@ -212,6 +212,12 @@ impl Machine for Core {
         gic::acknowledge()
     }
 
+    #[inline]
+    fn secure_interrupt_pending(&mut self) -> bool {
+        const I: u64 = 1 << 7;
+        sysreg::isr_el1::read() & I != 0
+    }
+
     fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange) {
         if let Some(controller) = self.controller {
             controller.change(cpu, id, change);

@@ -99,6 +99,8 @@ system_registers! {
     vstcr_el2 = "S3_4_C2_C6_2";
     /// Stage-2 root of the secure IPA space.
     vsttbr_el2 = "S3_4_C2_C6_0";
+    /// Interrupts that are pending for this PE.
+    isr_el1 = "S3_0_C12_C1_0";
     /// Deferred SErrors, of EL2.
     disr_el1 = "S3_0_C12_C1_1";
     /// Deferred virtual SErrors: what EL1 reads as `DISR_EL1`.

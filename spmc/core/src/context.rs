@@ -144,7 +144,7 @@ impl Context {
             simd: SimdRegisters::default(),
             stage2,
             virtual_gic: VirtualGic::default(),
-            watch: Watch::default(),
+            watch: Watch::NEW,
             live: 0,
         }
     }

@@ -10,7 +10,6 @@ use crate::{
     s_el0::{PSTATE_EL0_MASKED, back_to_el0},
     spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply, success},
     vcpu::{Model, Moves, Slot, State, put_back},
-    watch::Watch,
 };
 
 /// `VMPIDR_EL2` bit 31, RES1.
@@ -287,7 +286,6 @@ pub(crate) fn reset(ctx: &mut Context, partition: &Partition, vcpu: VcpuIndex, f
         ctx.pstate = PSTATE_EL0_MASKED;
     }
     ctx.mask_ns_interrupts = true;
-    ctx.watch = Watch::new(partition.time_limits.start);
     ctx.signals.gic = partition.gic.is_some();
     if let Some(register) = ctx.x.get_mut(INDEX_REGISTER) {
         *register = u64::from(vcpu.as_u16());

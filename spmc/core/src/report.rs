@@ -137,6 +137,20 @@ pub(crate) fn no_power_message<M: Machine>(machine: &mut M, partition: &Partitio
     }
 }
 
+/// Tells people, a few times a partition, that an interrupt of one of its devices was disabled.
+#[cold]
+pub(crate) fn storm<M: Machine>(machine: &mut M, partition: &Partition, interrupt: u32, count: u32) {
+    if partition.may_report().is_some() {
+        machine.print(format_args!(
+            "spmc: \"{}\" ({}): interrupt {} is disabled: it came {} times, and the normal world did not run in between\n",
+            partition.name,
+            partition.id,
+            u64::from(interrupt),
+            u64::from(count)
+        ));
+    }
+}
+
 fn return_address(x: &[u64; 31]) -> u64 {
     x.last().copied().unwrap_or(0)
 }

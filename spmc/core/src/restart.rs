@@ -236,6 +236,7 @@ impl Spmc {
         };
         self.forget_list_registers(machine, pe, partition, &ctx);
         reset(&mut ctx, partition, vcpu, first);
+        ctx.watch.renew(partition.time_limits.start, &slot.interrupts);
         self.start_interrupts(machine, pe, partition, &slot.interrupts, first);
         Some(Running {
             partition,

@@ -11,7 +11,7 @@ use crate::{
     partition::Partition,
     spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply},
     vcpu::{Framework, Model, Moves, Slot, State, Suspension, put_back},
-    watch::{NO_LIMIT, Watch},
+    watch::{NO_LIMIT, handler_ends},
 };
 
 /// FFA_MSG_WAIT, bit 0 of w2: the RX buffer is kept. Until FF-A 1.1 there are no flags, and the register is ignored.
@@ -50,7 +50,7 @@ fn count_time(attention: &mut Attention, ctx: &mut Context, partition: &Partitio
     } else {
         limits.queued
     };
-    ctx.watch = Watch::new(limit);
+    ctx.watch.renew(limit, &slot.interrupts);
     if limit != NO_LIMIT {
         slot.interrupts.activate(Line::MANAGED_EXIT);
         attention.insert(Attention::WATCH);
@@ -217,11 +217,14 @@ impl Spmc {
             return answer(pe, result.map(|()| [0; 8]));
         }
         let target = running.target();
-        let was_init = running.model == Model::Init;
+        let was_init = matches!(running.model, Model::Init);
         if low(flags) & RETAIN_RX == 0 || !running.partition.is_v1_2() {
             crate::mailbox::release_at_wait(running.partition);
         }
         machine.park(&mut running.ctx);
+        if matches!(running.model, Model::SecureInterrupt) {
+            handler_ends(&mut pe.pace, machine, &mut running);
+        }
         if was_init {
             pe.attention.insert(Attention::WATCH);
             running.partition.set_ready();

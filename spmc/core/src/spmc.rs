@@ -26,6 +26,7 @@ use crate::{
     notifying::{VmRegistry, Vms},
     partition::{Partition, decode_version, lock_version, negotiate},
     vcpu::{Model, Slot},
+    watch::Pace,
 };
 
 /// VMs of the normal world that notifications are kept for at a time.
@@ -126,6 +127,8 @@ pub struct Pe<'s> {
     pub(crate) late: bool,
     /// What it has to look after at the end of a step.
     pub(crate) attention: Attention,
+    /// How handlers follow each other.
+    pub(crate) pace: Pace,
 }
 
 bitflags::bitflags! {
@@ -309,6 +312,7 @@ impl Spmc {
             relay: None,
             late: false,
             attention: Attention::empty(),
+            pace: Pace::NEW,
         })
     }
 

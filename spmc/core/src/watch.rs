@@ -12,10 +12,11 @@
 
 use crate::{
     abi,
-    interrupt::Line,
-    machine::{Machine, NO_DEADLINE},
+    id::PeIndex,
+    interrupt::{Line, VirtualInterrupts},
+    machine::{InterruptChange, Machine, NO_DEADLINE},
     manifest::partition::{self, NsInterruptsAction},
-    report::Cause,
+    report::{self, Cause},
     scheduling::set_aside,
     spmc::{Action, Attention, Pe, Running, Spmc},
     vcpu::{Framework, Model, Suspension},
@@ -80,32 +81,68 @@ pub enum Holding {
 }
 
 /// The time that a context has left, while it holds back the normal world's interrupts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     left: u64,
-    /// It spends it, from then on.
-    since: Option<u64>,
+    /// It spends it, from then on; [`NO_DEADLINE`] when it does not.
+    since: u64,
+    /// The [`Pace::stretch`] of the handler that it was last.
+    stretch: u32,
+    /// [`VirtualInterrupts::events`](crate::interrupt::VirtualInterrupts::events) when it had all of its time.
+    events: u32,
+    /// An interrupt of its devices was disabled.
+    stormed: bool,
 }
 
 impl Watch {
-    /// With `limit` left.
-    pub(crate) const fn new(limit: u64) -> Self {
-        Self {
-            left: limit,
-            since: None,
-        }
-    }
+    /// With nothing left.
+    pub(crate) const NEW: Self = Self {
+        left: 0,
+        since: NO_DEADLINE,
+        stretch: 0,
+        events: 0,
+        stormed: false,
+    };
 
-    /// The same for a context that has the PE to itself from now on.
-    #[inline]
-    pub(crate) fn begin<M: Machine>(limit: u64, machine: &mut M) -> Self {
-        let now = machine.now();
-        machine.set_watchdog(deadline(limit, limit, now));
-        Self {
-            left: limit,
-            since: Some(now),
-        }
+    /// `limit` is left. The interrupts are those of the context.
+    pub(crate) fn renew(&mut self, limit: u64, interrupts: &VirtualInterrupts) {
+        self.left = limit;
+        self.since = NO_DEADLINE;
+        self.events = interrupts.events();
+        self.stretch = 0;
     }
+}
+
+/// How handlers on a PE follow each other: without a break they share the time of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Counts the breaks, from 1.
+    stretch: u32,
+    /// When the last handler ended, and whether the next secure interrupt was there already.
+    ended: u64,
+    crowded: bool,
+}
+
+impl Pace {
+    pub(crate) const NEW: Self = Self {
+        stretch: 1,
+        ended: 0,
+        crowded: false,
+    };
+}
+
+/// The shortest break is the limit divided by two to the power of this: about what EL3 takes to go to the normal world and
+/// back.
+const SHORTEST_BREAK: u32 = 15;
+/// As many interrupts of its devices without a break are a storm.
+const STORM: u32 = 32;
+
+/// The running context, which nobody has called, ends its handler.
+#[inline]
+pub(crate) fn handler_ends<M: Machine>(pace: &mut Pace, machine: &mut M, running: &mut Running<'_>) {
+    let now = machine.now();
+    (pace.ended, pace.crowded) = (now, machine.secure_interrupt_pending());
+    running.ctx.watch.account(running.partition.time_limits.interrupt, now);
 }
 
 impl Running<'_> {
@@ -145,12 +182,19 @@ impl Running<'_> {
             return Some((NO_DEADLINE, NO_LIMIT));
         }
         let watch = &mut self.ctx.watch;
-        if let Some(since) = watch.since {
-            let spent = now.saturating_sub(since).min(slice(limit));
-            watch.left = watch.left.saturating_sub(spent);
-        }
-        watch.since = spends.then_some(now);
+        watch.account(limit, now);
+        watch.since = if spends { now } else { NO_DEADLINE };
         Some((deadline(limit, watch.left, now), watch.left))
+    }
+}
+
+impl Watch {
+    /// Takes off what was spent until `now`.
+    #[inline]
+    fn account(&mut self, limit: u64, now: u64) {
+        let spent = now.saturating_sub(self.since).min(slice(limit));
+        self.left = self.left.saturating_sub(spent);
+        self.since = NO_DEADLINE;
     }
 }
 
@@ -199,6 +243,70 @@ fn watch_contexts<M: Machine>(pe: &mut Pe<'_>, machine: &mut M) -> Option<usize>
 }
 
 impl Spmc {
+    /// A context that has waited is about to run for an interrupt, on top of what the PE has: it has all of its time if there
+    /// was a break since the last one.
+    #[inline]
+    pub(crate) fn handler_begins<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, running: &mut Running<'_>) {
+        let limit = running.partition.time_limits.interrupt;
+        let now = machine.now();
+        let pace = &mut pe.pace;
+        if !pace.crowded && now.saturating_sub(pace.ended) >= limit.wrapping_shr(SHORTEST_BREAK) {
+            pace.stretch = pace.stretch.wrapping_add(1).max(1);
+        }
+        let watch = &mut running.ctx.watch;
+        if watch.stretch != pace.stretch {
+            watch.renew(limit, &running.slot.interrupts);
+            watch.stretch = pace.stretch;
+        } else if watch.left < limit / 2 {
+            // A storm comes to its end between two of its interrupts, rather than in the middle of one.
+            self.quiet(machine, pe.index, running);
+        }
+        let watch = &mut running.ctx.watch;
+        if pe.running.is_none() {
+            watch.since = now;
+            machine.set_watchdog(deadline(limit, watch.left, now));
+        } else {
+            pe.attention.insert(Attention::WATCH);
+        }
+    }
+
+    /// The context that has `above` contexts on top of it has no time left. `true`: that is because its devices interrupt it
+    /// without end, and it has time now that this was ended.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn quiet_storm<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, above: usize) -> bool {
+        let mut contexts = pe.running.iter_mut().chain(pe.chain.iter_mut().rev());
+        let quieted = contexts
+            .nth(above)
+            .is_some_and(|running| self.quiet(machine, pe.index, running));
+        if quieted {
+            pe.attention.insert(Attention::WATCH);
+        }
+        quieted
+    }
+
+    /// Disables the interrupt that has come over and over, and gives the context new time, once in its life.
+    #[cold]
+    #[inline(never)]
+    fn quiet<M: Machine>(&self, machine: &mut M, pe: PeIndex, running: &mut Running<'_>) -> bool {
+        let Some(holding) = running.holding() else {
+            return false;
+        };
+        let (limit, partition) = (running.limit(holding), running.partition);
+        let interrupts = &running.slot.interrupts;
+        let watch = &mut running.ctx.watch;
+        let events = interrupts.events();
+        let count = events.wrapping_sub(watch.events);
+        if watch.stormed || count < STORM {
+            return false;
+        }
+        (watch.left, watch.events, watch.stormed) = (limit, events, true);
+        let line = interrupts.last_event();
+        let _ = self.change(machine, pe, partition, line, InterruptChange::Disable);
+        report::storm(machine, partition, partition.interrupt_id(line), count);
+        true
+    }
+
     /// Stops the partition of the context that has `above` contexts on top of it, which works for it, and are preempted.
     #[cold]
     pub(crate) fn cut_short<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, above: usize) -> Action {

@@ -9,10 +9,10 @@ use tantalum_partition::{
 
 use super::tests;
 use crate::{
-    clock::fire,
+    clock::{CLEAR, fire},
     cores::{self, Deadline},
     report::{Outcome, check, expect_eq, fail},
-    talk::{DIRECT_REQ, MSG_WAIT, RUN, command, expect_alive, expect_error, send, smc, to},
+    talk::{Conduit, DIRECT_REQ, MSG_WAIT, RUN, call_from, command, expect_alive, expect_error, send, smc, to},
     world::World,
 };
 
@@ -21,6 +21,7 @@ tests! { "limits":
     managed_exit_that_never_comes,
     queued_interrupts_beyond_a_limit,
     power_message_that_is_never_answered,
+    storm_of_a_device,
     handler_that_never_ends,
     others_live_on,
 }
@@ -126,6 +127,35 @@ fn power_message_that_is_never_answered(world: &World) -> Outcome {
     expect_between(start, 300, "the wait for an answer")?;
     check!(cores::turn_on(1), "core 1 to come up again");
     expect_stopped(deaf)
+}
+
+fn storm_of_a_device(world: &World) -> Outcome {
+    /// HVC: reconfigures an interrupt; switches it on or off.
+    const RECONFIGURE: u64 = 0xff09;
+    const STATUS: u64 = 2;
+    let clock = world.need(CLOCK)?;
+    let (base, interrupt) = (CLOCK_DEVICE.0, u64::from(CLOCK_DEVICE.1));
+    // It handles its interrupt, and never makes the device quiet.
+    let _ = command(clock, Command::Listen, &[interrupt, 0, 0, 0])?;
+    let start = arch::counter();
+    fire(0)?;
+    expect_between(start, 100, "the storm")?;
+    let [_, _, _, _, _, stormed, ..] = command(clock, Command::Heard, &[])?;
+    check!(stormed >= 32, "many interrupts, got {stormed}");
+    fire(0)?;
+    arch::wait_a_little();
+    let [_, _, _, _, _, later, ..] = command(clock, Command::Heard, &[])?;
+    expect_eq!(later, stormed, "interrupts after that was disabled");
+    // Its partition may have it again.
+    let _ = command(clock, Command::Listen, &[interrupt, 0, base + CLEAR, 1])?;
+    let _ = command(clock, Command::Write32, &[base + CLEAR, 1])?;
+    let answer = call_from(clock, Conduit::Hvc, &[RECONFIGURE, interrupt, STATUS, 1])?;
+    expect_eq!(answer[0], 0, "whether the interrupt could be enabled");
+    fire(0)?;
+    arch::wait_a_little();
+    let [_, _, _, _, _, heard, ..] = command(clock, Command::Heard, &[])?;
+    expect_eq!(heard, stormed + 1, "interrupts after it was enabled");
+    Ok(())
 }
 
 fn handler_that_never_ends(world: &World) -> Outcome {

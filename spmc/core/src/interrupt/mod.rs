@@ -12,7 +12,7 @@ pub(crate) mod paravirtual;
 pub(crate) mod physical;
 pub mod virtual_gic;
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use spin::mutex::TicketMutex;
 
@@ -25,7 +25,6 @@ use crate::{
     spmc::{Pe, Running, Spmc},
     timer::Timer,
     vcpu::{Slot, State},
-    watch::Watch,
 };
 
 /// Lines of a context that are no device's.
@@ -106,6 +105,8 @@ pub struct VirtualInterrupts {
     told: AtomicU64,
     /// What raises [`Line::TIMER`].
     pub(crate) timer: TicketMutex<Timer>,
+    /// How many interrupts of devices have come, and which was the last: [`Line`] in bits 5:0.
+    events: AtomicU32,
     /// Pending lines that the context is not run for, since that is left to the scheduler of the normal world.
     left: AtomicU64,
 }
@@ -124,6 +125,7 @@ impl VirtualInterrupts {
         self.left.store(0, Relaxed);
         *self.timer.lock() = Timer::default();
         self.deactivate(Line::TIMER);
+        self.deactivate(Line::MANAGED_EXIT);
     }
 
     /// Forgets what devices have raised, what of it was taken, and what of it was told. Until it has started, the context
@@ -139,6 +141,23 @@ impl VirtualInterrupts {
     /// Makes a line pending, whether it is enabled or not.
     pub fn pend(&self, line: Line) {
         self.pending.fetch_or(line.bit(), Relaxed);
+    }
+
+    /// An interrupt of a device has come. Only for people, and to tell a storm: PEs may overwrite each other's.
+    #[inline]
+    pub(crate) fn count_event(&self, line: Line) {
+        let count = self.events.load(Relaxed).wrapping_add(64) & !63;
+        self.events.store(count | u32::from(line.0), Relaxed);
+    }
+
+    /// How many interrupts of devices have come.
+    pub(crate) fn events(&self) -> u32 {
+        self.events.load(Relaxed) >> 6
+    }
+
+    /// The last of them.
+    pub(crate) fn last_event(&self) -> Line {
+        Line((self.events.load(Relaxed) & 63) as u8)
     }
 
     /// Makes a line not pending.
@@ -269,6 +288,7 @@ impl VirtualInterrupts {
             told,
             timer: _,
             left,
+            events: _,
         } = self;
         [pending, active, enabled, fiq, told, left]
     }
@@ -317,7 +337,8 @@ impl Running<'_> {
         if wanted {
             self.slot.interrupts.pend(Line::MANAGED_EXIT);
             self.slot.interrupts.activate(Line::MANAGED_EXIT);
-            self.ctx.watch = Watch::new(self.partition.time_limits.interrupt);
+            let limit = self.partition.time_limits.interrupt;
+            self.ctx.watch.renew(limit, &self.slot.interrupts);
             self.ctx.mask_ns_interrupts = true;
             self.assert_interrupts();
         }

@@ -29,7 +29,7 @@ use crate::{
     spmc::{Action, Attention, Pe, Running, Spmc, reply},
     timer::bit,
     vcpu::{Model, State, Unavailable, take_waiting},
-    watch::{Watch, watch},
+    watch::watch,
 };
 
 /// A device interrupt, whose it is, and which of its lines.
@@ -352,6 +352,9 @@ impl Spmc {
         match source.zip(partition).filter(|(_, partition)| !partition.is_stopped()) {
             Some((source, partition)) => {
                 let vcpu = partition.vcpu_on(pe.index);
+                if let Some(slot) = partition.slot(vcpu) {
+                    slot.interrupts.count_event(source.line);
+                }
                 self.pend(pe, machine, partition, vcpu, source.line);
                 // Even if the context is off.
                 pe.attention.insert(Attention::DUE);
@@ -434,7 +437,9 @@ impl Spmc {
         while pe.attention.contains(Attention::WATCH)
             && let Some(above) = watch(pe, machine)
         {
-            action = self.cut_short(pe, machine, above);
+            if !self.quiet_storm(pe, machine, above) {
+                action = self.cut_short(pe, machine, above);
+            }
         }
         if pe.attention.contains(Attention::DUE)
             && may_be_interrupted(pe)
@@ -514,13 +519,7 @@ impl Spmc {
             abi::put(&mut running.ctx.x, [abi::FFA_INTERRUPT, 0, id, 0, 0, 0, 0, 0]);
             running.ctx.mask_ns_interrupts = true;
             running.assert_interrupts();
-            let limit = partition.time_limits.interrupt;
-            running.ctx.watch = if pe.running.is_none() {
-                Watch::begin(limit, machine)
-            } else {
-                pe.attention.insert(Attention::WATCH);
-                Watch::new(limit)
-            };
+            self.handler_begins(pe, machine, &mut running);
             let later = self.partitions.iter().skip(place).skip(1);
             let mut slots = later.filter_map(|partition| partition.slot(partition.vcpu_on(pe.index)));
             if slots.all(|slot| slot.interrupts.wanting() == 0) {

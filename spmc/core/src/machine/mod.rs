@@ -150,6 +150,9 @@ pub trait Machine: TableMemory {
     /// not come again, until it is deactivated. `None` when there was none (spurious).
     fn acknowledge_secure_interrupt(&mut self) -> Option<u32>;
 
+    /// Whether a secure Group 1 interrupt is pending for this PE.
+    fn secure_interrupt_pending(&mut self) -> bool;
+
     /// Changes an interrupt that the SPMC has set up; of private ones, that of the PE with the affinity `cpu`.
     fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange);
 

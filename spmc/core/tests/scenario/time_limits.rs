@@ -469,3 +469,154 @@ fn of_a_context_that_is_blocked_end_with_its_partition() {
     system.smc(0, &response(C, A));
     system.ask(0, C);
 }
+
+const LEVEL: u32 = 34;
+
+/// a has a device whose level stays high, which it enables; b, c.
+fn storm(pes: usize) -> (Spmc, FakeMachine) {
+    Builder::new(pes)
+        .partition_with("a", |a| a.device_interrupt(LEVEL, Trigger::Level))
+        .partition("b")
+        .partition_with("c", exits)
+        .build()
+}
+
+fn begin_storm(system: &mut System<'_>) {
+    system.ask(0, A);
+    system.hvc(0, &[0xff03, u64::from(LEVEL), 1, 0]);
+    system.respond(0, A, 0);
+    system.machine.interrupts.get_mut(&LEVEL).expect("set up").high = true;
+}
+
+/// a handles the interrupt that it was run for, as it says.
+fn handles(system: &mut System<'_>, ticks: u64) {
+    system.hvc(0, &[0xff04]);
+    assert_eq!(system.regs(0)[0], u64::from(LEVEL));
+    system.machine.advance(ticks);
+    system.hvc(0, &[0xff08, u64::from(LEVEL), u64::from(LEVEL)]);
+    system.smc(0, &[MSG_WAIT]);
+}
+
+#[test]
+fn of_a_storm_end_with_its_interrupt() {
+    let (spmc, machine) = storm(1);
+    let mut system = System::booted(&spmc, machine);
+    begin_storm(&mut system);
+    let mut times = 0;
+    while system.machine.interrupts[&LEVEL].enabled {
+        times += 1;
+        assert!(times < 1000);
+        system.nwd(0, &[INTERRUPT]);
+        assert_eq!(system.owner(0), runs(A, 0));
+        handles(&mut system, 20_000);
+        assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, NORMAL_WORLD_RESUME));
+    }
+    // Half of its time, 4,000,000 ticks.
+    assert!((190..210).contains(&times), "{times}");
+    let console = system.machine.take_console();
+    assert!(
+        console.contains("\"a\" (0x8001): interrupt 34 is disabled: it came "),
+        "{console}"
+    );
+    assert_eq!(system.machine.pending(0), None);
+    // Nobody is any the worse for it; until it enables the interrupt again, and it storms again.
+    system.ask(0, A);
+    system.hvc(0, &[0xff09, u64::from(LEVEL), 2, 1]);
+    system.respond(0, A, 0);
+    while system.owner(0) == NWD && system.machine.pending(0).is_some() {
+        system.nwd(0, &[INTERRUPT]);
+        if system.owner(0) == runs(A, 0) {
+            system.hvc(0, &[0xff04]);
+            system.machine.advance(100_000);
+            system.exit(0, Exit::Irq);
+        }
+        if system.owner(0) == runs(A, 0) {
+            system.hvc(0, &[0xff08, u64::from(LEVEL), u64::from(LEVEL)]);
+            system.smc(0, &[MSG_WAIT]);
+        }
+    }
+    is_stopped(&mut system, "a", "handling an interrupt");
+    system.ask(0, B);
+}
+
+#[test]
+fn of_a_handler_that_finds_its_interrupt_again_and_again() {
+    let (spmc, machine) = storm(1);
+    let mut system = System::booted(&spmc, machine);
+    begin_storm(&mut system);
+    // On top of one that has told to give up the PE, whose time is its own.
+    system.ask(0, C);
+    system.exit(0, NS_INTERRUPT);
+    system.exit(0, Exit::Irq);
+    let mut times = 0;
+    while system.machine.interrupts[&LEVEL].enabled {
+        times += 1;
+        assert!(times < 1000);
+        assert_eq!(system.owner(0), runs(A, 0));
+        system.hvc(0, &[0xff04]);
+        system.machine.advance(100_000);
+        if system.machine.pe(0).watchdog <= system.machine.counter() {
+            system.exit(0, Exit::Irq);
+        }
+        system.hvc(0, &[0xff08, u64::from(LEVEL), u64::from(LEVEL)]);
+        if system.machine.pending(0).is_some() {
+            system.exit(0, Exit::Irq);
+        }
+    }
+    assert!((70..90).contains(&times), "{times}");
+    assert!(system.machine.take_console().contains("interrupt 34 is disabled"));
+    system.smc(0, &[MSG_WAIT]);
+    assert_eq!(system.owner(0), runs(C, 0));
+    system.respond(0, C, 0);
+    system.ask(0, A);
+}
+
+#[test]
+fn are_new_after_a_break() {
+    let (spmc, machine) = storm(1);
+    let mut system = System::booted(&spmc, machine);
+    begin_storm(&mut system);
+    for time in 0..1000 {
+        // A break: the level is low as it ends, and nothing is pending for a while.
+        let irq = system.machine.interrupts.get_mut(&LEVEL).expect("set up");
+        irq.high = true;
+        system.nwd(0, &[INTERRUPT]);
+        assert_eq!(system.owner(0), runs(A, 0), "{time}");
+        system.machine.interrupts.get_mut(&LEVEL).expect("set up").high = false;
+        handles(&mut system, 800_000);
+        system.machine.advance(400);
+    }
+    assert!(system.machine.interrupts[&LEVEL].enabled);
+    assert_eq!(system.machine.take_console().matches("disabled").count(), 0);
+}
+
+#[test]
+fn of_a_storm_that_no_device_makes_end_with_the_partition() {
+    let (spmc, machine) = storm(2);
+    let mut system = System::booted(&spmc, machine);
+    system.ask(1, A);
+    system.hvc(1, &[0xff03, 9, 1, 0]);
+    system.respond(1, A, 0);
+    // Its context on PE 0 interrupts that on PE 1 without end.
+    system.ask(0, A);
+    system.hvc(0, &[0xff0a, 1]);
+    system.nwd(1, &[INTERRUPT]);
+    let mut times = 0;
+    while system.owner(1) == runs(A, 1) {
+        times += 1;
+        assert!(times < 1000);
+        system.hvc(1, &[0xff04]);
+        assert_eq!(system.regs(1)[0], 9);
+        system.machine.advance(100_000);
+        system.hvc(0, &[0xff0a, 1]);
+        system.smc(1, &[MSG_WAIT]);
+        // It is run for the next one at once.
+        while system.owner(1) == runs(A, 1) && system.machine.pending(1).is_some() {
+            system.exit(1, Exit::Irq);
+        }
+    }
+    assert!((70..90).contains(&times), "{times}");
+    is_stopped(&mut system, "a", "handling an interrupt");
+    assert_eq!((system.owner(1), system.regs(1)[0]), (NWD, NORMAL_WORLD_RESUME));
+    system.ask(1, B);
+}

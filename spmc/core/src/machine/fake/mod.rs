@@ -486,6 +486,10 @@ impl Machine for FakeMachine {
         Some(id)
     }
 
+    fn secure_interrupt_pending(&mut self) -> bool {
+        self.pending(self.current).is_some()
+    }
+
     fn change_interrupt(&mut self, cpu: Mpidr, id: u32, change: InterruptChange) {
         if id == TIMER_INTERRUPT {
             assert_eq!(change, InterruptChange::Deactivate);

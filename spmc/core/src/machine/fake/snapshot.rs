@@ -240,6 +240,7 @@ impl<'s> System<'s> {
             relay,
             late,
             attention,
+            pace: _,
         } = &self.pes[index];
         let FakePe {
             live: _,
