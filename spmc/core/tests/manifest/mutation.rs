@@ -4,7 +4,9 @@
 use crate::support::{
     check_manifest, check_partitions, check_spmc, compile, entries, manifests, package, reserved, sources,
 };
+use tantalum_core::addr::{PageRange, PhysAddr};
 use tantalum_core::manifest::package::HEADER_BYTES;
+use tantalum_core::manifest::partition::Placement;
 use tantalum_core::manifest::system::{self, Candidate};
 use tantalum_core::manifest::{Package, PartitionManifest, Report, SpmcManifest};
 
@@ -66,6 +68,21 @@ fn blobs() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (spmcs, partitions)
 }
 
+/// With addresses for the regions that have none it is the same manifest but for these.
+fn check_addresses(manifest: &PartitionManifest, blob: &[u8]) {
+    let mut expected = manifest.clone();
+    let mut addresses = Vec::new();
+    for region in &mut expected.memory_regions {
+        let place = PageRange::new(PhysAddr::new(0x0e80_0000), region.pages.into());
+        let place = place.ok().filter(|_| region.placement == Placement::Any);
+        addresses.push(place.map(|range| range.base()));
+        region.placement = place.map_or(region.placement, Placement::Fixed);
+    }
+    let told = PartitionManifest::with_addresses(blob, &addresses).expect("small");
+    let found = PartitionManifest::parse("p", &told, &mut Report::new());
+    assert_eq!(found.as_ref(), Some(&expected));
+}
+
 #[test]
 fn mutants_are_refused_or_sound() {
     let (spmcs, partitions) = blobs();
@@ -88,6 +105,7 @@ fn mutants_are_refused_or_sound() {
             assert_eq!(manifest.is_none(), report.errors() != 0);
             if let Some(manifest) = manifest {
                 check_manifest(&manifest);
+                check_addresses(&manifest, &blob);
                 accepted += 1;
                 candidates.push(Candidate {
                     vm,
