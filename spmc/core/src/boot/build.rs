@@ -217,7 +217,7 @@ impl Builder<'_> {
         tell_addresses(accepted.memory.base(), &mut accepted.package, &addresses, machine).ok_or_else(|| {
             (
                 name.clone(),
-                "missing, and there is no room behind the manifest to say which was chosen",
+                "missing, and there is no room in the package to say which was chosen",
             )
         })
     }
@@ -252,7 +252,8 @@ impl Builder<'_> {
     }
 }
 
-/// Writes the addresses that were chosen into the manifest in the package, if there is room for so many bytes more.
+/// Writes the addresses that were chosen into the manifest: where it is, if there is room for so many bytes more, else where
+/// there is room for boot information, behind that.
 fn tell_addresses<M: Machine>(
     base: PhysAddr,
     package: &mut Package,
@@ -263,15 +264,23 @@ fn tell_addresses<M: Machine>(
     let mut blob = alloc::vec![0; usize::try_from(package.manifest.bytes).ok()?];
     machine.copy_in(World::Secure, at, &mut blob).ok()?;
     let blob = PartitionManifest::with_addresses(&blob, addresses)?;
-    let bytes = u64::try_from(blob.len()).ok()?;
-    if bytes > package.manifest_room() {
-        return None;
+    let mut told = ByteRange {
+        offset: package.manifest.offset,
+        bytes: u64::try_from(blob.len()).ok()?,
+    };
+    if told.bytes > package.manifest_room() {
+        let room = package.boot_info?;
+        told.offset = room.offset.checked_add(BLOB_BYTES)?.checked_next_multiple_of(8)?;
+        if told.end() > room.end() {
+            return None;
+        }
     }
+    package.manifest = told;
+    let at = base.checked_add(told.offset)?;
     machine.copy_out(World::Secure, at, &blob).ok()?;
-    package.manifest.bytes = bytes;
     let pages = PageRange::from_bytes(
         at.page_base(),
-        at.page_offset().checked_add(bytes)?.next_multiple_of(PAGE_SIZE),
+        at.page_offset().checked_add(told.bytes)?.next_multiple_of(PAGE_SIZE),
     );
     machine.synchronise_code(World::Secure, pages.ok()?);
     Some(())

@@ -169,7 +169,7 @@ fn each_partition_reaches_its_own_memory_and_nothing_else() {
 }
 
 /// A transfer list: an empty entry that has room for boot information, the manifest, blocks, and the image at 0x4000.
-fn transfer_list(manifest: &[u8], blocks: Option<&[u8]>) -> Vec<u8> {
+fn transfer_list(manifest: &[u8], blocks: Option<&[u8]>, room: usize) -> Vec<u8> {
     let word = |value: usize| u32::try_from(value).expect("small").to_le_bytes();
     let mut list = word(0x4a0f_b10b).to_vec();
     list.extend([0, 1, 24, 3]);
@@ -181,7 +181,7 @@ fn transfer_list(manifest: &[u8], blocks: Option<&[u8]>) -> Vec<u8> {
         list.extend(data);
         list.len()
     };
-    entry(0, &[0; 300]);
+    entry(0, &vec![0; room]);
     let mut end = entry(0x106, manifest);
     if let Some(blocks) = blocks {
         end = entry(3, blocks);
@@ -197,7 +197,7 @@ fn transfer_list(manifest: &[u8], blocks: Option<&[u8]>) -> Vec<u8> {
 fn package_may_be_a_transfer_list_with_hand_off_blocks() {
     let manifest = compile("compat/hob-list.dts");
     for blocks in [Some(&[7; 100][..]), None] {
-        let list = transfer_list(&manifest, blocks);
+        let list = transfer_list(&manifest, blocks, 300);
         let mut machine = loaded();
         machine
             .memory
@@ -302,7 +302,13 @@ fn loaded_anywhere(pack: impl Fn(&[u8]) -> Vec<u8>) -> FakeMachine {
 
 #[test]
 fn regions_without_an_address_get_memory_that_nobody_has() {
-    let mut machine = loaded_anywhere(package);
+    // The manifest grows where it is, or goes behind boot information where there is a list's next entry behind it.
+    regions_are_placed(loaded_anywhere(package), 0x0e40_1000);
+    let list = loaded_anywhere(|manifest| transfer_list(manifest, None, 0xf00));
+    regions_are_placed(list, 0x0e40_0080 + 96);
+}
+
+fn regions_are_placed(mut machine: FakeMachine, manifest: u64) {
     let before = PartitionManifest::parse("attack", &compile("compat/anywhere.dts"), &mut Report::new());
     let mut expected = before.expect("it is one");
     let spmc = start(&mut machine, 0, PAGES).expect("it starts");
@@ -337,7 +343,7 @@ fn regions_without_an_address_get_memory_that_nobody_has() {
     let mut blob = vec![0; 0x3000];
     machine
         .memory
-        .read(World::Secure, PhysAddr::new(0x0e40_1000), &mut blob)
+        .read(World::Secure, PhysAddr::new(manifest), &mut blob)
         .expect("memory");
     let size = u32::from_be_bytes(blob[4..8].try_into().expect("4 bytes"));
     blob.truncate(usize::try_from(size).expect("small"));
@@ -352,8 +358,9 @@ fn regions_without_an_address_get_memory_that_nobody_has() {
         .read(World::Secure, PhysAddr::new(address), &mut information)
         .expect("memory");
     assert_eq!(information[52..56], size.to_le_bytes());
-    let pages = machine.synchronised.iter().map(|(_, range)| *range);
-    assert!(pages.clone().any(|pages| pages.contains_range(&range(0x0e40_1000, 1))));
+    assert_eq!(information[56..64], manifest.to_le_bytes());
+    let mut pages = machine.synchronised.iter().map(|(_, range)| *range);
+    assert!(pages.any(|pages| pages.contains_range(&range(manifest & !0xfff, 1))));
 }
 
 #[test]
@@ -361,11 +368,11 @@ fn regions_that_cannot_be_placed_leave_their_partition_out() {
     // No memory where some is declared; no room behind the manifest to write the addresses, in a transfer list.
     for (list, broken, what) in [
         (false, true, "cannot be written"),
-        (true, false, "no room behind the manifest"),
+        (true, false, "no room in the package"),
     ] {
         let pack = |manifest: &[u8]| {
             if list {
-                transfer_list(manifest, None)
+                transfer_list(manifest, None, 300)
             } else {
                 package(manifest)
             }
