@@ -139,7 +139,7 @@ pub fn retrieved(pair: &Pair, sender: u64, handle: u64, borrowers: &[(u16, u8)])
     pair.release()
 }
 
-fn give_back(pair: &Pair, handle: u64, flags: u32) -> Outcome<[u64; 14]> {
+pub fn give_back(pair: &Pair, handle: u64, flags: u32) -> Outcome<[u64; 14]> {
     pair.send(&relinquish(handle, flags, (pair.id() & 0xffff) as u16))?;
     pair.call(&[RELINQUISH])
 }

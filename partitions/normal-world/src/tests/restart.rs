@@ -23,6 +23,7 @@ tests! { "restart":
     memory_is_as_it_was_loaded,
     buffers_and_notifications_are_gone,
     memory_that_it_had_borrowed_or_lent_is_given_back,
+    waits_until_the_last_borrower_lets_go,
     buffers_of_the_manifest_are_there_again,
     partition_that_waits_gets_aborted_and_can_ask_again,
     contexts_of_other_cores_start_when_they_are_asked,
@@ -179,6 +180,28 @@ fn memory_that_it_had_borrowed_or_lent_is_given_back(world: &World) -> Outcome {
         FfaError::InvalidParameters,
         "FFA_MEM_RECLAIM of what an earlier life has lent",
     )
+}
+
+fn waits_until_the_last_borrower_lets_go(world: &World) -> Outcome {
+    use super::memory::{LEND, give_back, retrieved, send};
+    /// Where the manifest puts the partition that borrows.
+    const FORWARD_BASE: u64 = 0x0e50_0000;
+    let (partition, forward) = (phoenix(world)?, world.need(FORWARD)?);
+    let borrower = Pair::of_partition(forward, FORWARD_BASE)?;
+    let handle = {
+        let its = Pair::of_partition(partition, BASE)?;
+        send(&its, LEND, &[(forward.id, READ_WRITE)], &[(BASE + FREE + 4 * PAGE, 1)])?
+    };
+    let permissions = READ_WRITE | NEVER_EXECUTE;
+    retrieved(&borrower, partition.id.into(), handle, &[(forward.id, permissions)])?;
+    fail_by(partition, Death::Panic)?;
+    expect_error(
+        &smc(&[DIRECT_REQ, to(partition), 0, 1]),
+        FfaError::Aborted,
+        "a message to a partition that has lent memory, and is gone",
+    )?;
+    expect_success(&give_back(&borrower, handle, 0)?, "FFA_MEM_RELINQUISH")?;
+    expect_alive(partition)
 }
 
 fn buffers_of_the_manifest_are_there_again(world: &World) -> Outcome {
