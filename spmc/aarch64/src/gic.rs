@@ -65,9 +65,9 @@ const fn generated(id: u32, mpidr: u64) -> u64 {
     aff3 << 48 | (aff0 >> 4) << 44 | aff2 << 32 | (id as u64) << 24 | aff1 << 16 | 1 << (aff0 & 0xf)
 }
 
-/// Raises the schedule receiver interrupt of the normal world on this PE.
-pub fn raise_schedule_receiver() {
-    let value = generated(SCHEDULE_RECEIVER_INTERRUPT, sysreg::mpidr_el1::read());
+/// Raises the schedule receiver interrupt of the normal world on a PE.
+pub fn raise_schedule_receiver(cpu: Mpidr) {
+    let value = generated(SCHEDULE_RECEIVER_INTERRUPT, cpu.as_u64());
     // SAFETY: the interrupt is the normal world's, which takes it when it runs next.
     unsafe { sysreg::icc_asgi1r_el1::write(value) };
     sysreg::isb();

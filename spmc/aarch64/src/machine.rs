@@ -228,8 +228,8 @@ impl Machine for Core {
         gic::kick(cpu);
     }
 
-    fn raise_schedule_receiver(&mut self) {
-        gic::raise_schedule_receiver();
+    fn raise_schedule_receiver(&mut self, cpu: Mpidr) {
+        gic::raise_schedule_receiver(cpu);
     }
 
     #[inline]

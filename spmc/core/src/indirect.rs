@@ -11,7 +11,7 @@ use crate::{
     mailbox::{Buffers, Held},
     manifest::partition::MessagingMethod,
     notification::RX_FULL_SPM,
-    notifying::{DELAY_SRI, schedule_receiver},
+    notifying::DELAY_SRI,
     partition::Partition,
     spmc::{Pe, Spmc, success},
 };
@@ -126,7 +126,7 @@ impl Spmc {
         let version = self.indirect_receiver(&header)?;
         self.deliver_message(machine, &header, version)?;
         if self.pend_framework(pe, machine, header.route.destination, RX_FULL_SPM) {
-            schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
+            self.schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
         }
         Ok(success(0))
     }

@@ -223,7 +223,7 @@ impl Spmc {
             }
             Ok(())
         })?;
-        schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
+        self.schedule_receiver(pe, machine, flags & DELAY_SRI != 0);
         Ok(success(0))
     }
 
@@ -317,12 +317,14 @@ fn vm_id(w1: u64) -> Result<EndpointId, FfaError> {
     }
 }
 
-/// Asks the normal world to run a receiver: now, or when this PE next goes there.
-pub(crate) fn schedule_receiver<M: Machine>(pe: &mut Pe<'_>, machine: &mut M, delayed: bool) {
-    if delayed {
-        pe.attention.insert(Attention::SCHEDULE_RECEIVER);
-    } else {
-        machine.raise_schedule_receiver();
+impl Spmc {
+    /// Asks the normal world to run a receiver: now, or when this PE next goes there.
+    pub(crate) fn schedule_receiver<M: Machine>(&self, pe: &mut Pe<'_>, machine: &mut M, delayed: bool) {
+        if delayed || pe.attention.contains(Attention::LEAVING) {
+            pe.attention.insert(Attention::SCHEDULE_RECEIVER);
+        } else {
+            machine.raise_schedule_receiver(self.cpu(pe.index));
+        }
     }
 }
 

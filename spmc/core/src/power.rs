@@ -6,7 +6,7 @@ use crate::{
     id::EndpointId,
     machine::Machine,
     manifest::partition::PowerManagement,
-    spmc::{Action, Pe, Spmc, refuse, reply},
+    spmc::{Action, Attention, Pe, Spmc, refuse, reply},
 };
 
 /// x2 of a PSCI request from EL3.
@@ -62,6 +62,9 @@ impl Spmc {
                     (_, PSCI_CPU_SUSPEND) => PowerManagement::CPU_SUSPEND,
                     _ => return respond(pe, POWER_RESPONSE, PSCI_NOT_SUPPORTED),
                 };
+                if wanted == PowerManagement::CPU_OFF {
+                    pe.attention.insert(Attention::LEAVING);
+                }
                 let message = [x2, x3, x4, x5, x6, x7].map(low);
                 self.relay_next(
                     pe,

@@ -143,6 +143,8 @@ bitflags::bitflags! {
         const REASSERT = 1 << 2;
         /// Who holds back the normal world's interrupts has changed, or has had time until now.
         const WATCH = 1 << 3;
+        /// The PE is about to go off: what the normal world is to take must go elsewhere.
+        const LEAVING = 1 << 4;
     }
 }
 

@@ -61,7 +61,7 @@ impl Register {
 }
 
 /// The shortest time that a context waits before it is run for its timer: 1 / this of a second. So the PE is not its alone.
-const PAUSES_A_SECOND: u64 = 50_000;
+const PAUSES_A_SECOND: u64 = 10_000;
 
 /// The timer of a context. At its start it is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

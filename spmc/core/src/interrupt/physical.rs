@@ -236,6 +236,10 @@ impl Spmc {
                 }
             }
         }
+        if pe.attention.contains(Attention::SCHEDULE_RECEIVER) && online != 0 {
+            machine.raise_schedule_receiver(self.cpu(PeIndex::new(other)));
+        }
+        pe.attention.remove(Attention::SCHEDULE_RECEIVER | Attention::LEAVING);
         // Nothing is run here any more: who waits with interrupts and is not pinned is run by that one too.
         pe.attention.remove(Attention::DUE);
         let is_due = |partition: &Partition| {
@@ -360,8 +364,11 @@ impl Spmc {
                 pe.attention.insert(Attention::DUE);
             }
             None => {
-                // Nobody's: not again.
+                // Nobody's: not again. Unless its partition was started afresh by another PE meanwhile.
                 machine.change_interrupt(own, id, InterruptChange::Disable);
+                if partition.is_some_and(|partition| !partition.is_stopped()) {
+                    machine.change_interrupt(own, id, InterruptChange::Enable);
+                }
                 machine.change_interrupt(own, id, InterruptChange::Deactivate);
             }
         }
@@ -380,7 +387,7 @@ impl Spmc {
             if let Some(slot) = partition.slot(vcpu) {
                 slot.interrupts.leave(line.bit());
             }
-            machine.raise_schedule_receiver();
+            self.schedule_receiver(pe, machine, false);
         } else if partition.multiplicity == Multiplicity::Pinned && vcpu.as_u16() != pe.index.as_u16() {
             machine.kick(self.cpu(PeIndex::new(vcpu.as_u16())));
         } else {
@@ -463,7 +470,7 @@ impl Spmc {
         }
         if pe.attention.contains(Attention::SCHEDULE_RECEIVER) && action == Action::NormalWorld {
             pe.attention.remove(Attention::SCHEDULE_RECEIVER);
-            machine.raise_schedule_receiver();
+            machine.raise_schedule_receiver(self.cpu(pe.index));
         }
         action
     }
@@ -586,4 +593,46 @@ fn may_be_interrupted(pe: &Pe<'_>) -> bool {
         next = if running.preempts { None } else { callers.next() };
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::sync::OnceLock;
+
+    use crate::{
+        abi::V1_2,
+        machine::fake::{Builder, System},
+        manifest::partition::Trigger,
+        spmc::Spmc,
+    };
+
+    const DEVICE: u32 = 40;
+    const FFA_INTERRUPT: u64 = 0x8400_0062;
+
+    static SPMC: OnceLock<Spmc> = OnceLock::new();
+
+    fn starts_afresh() {
+        if let Some(spmc) = SPMC.get() {
+            spmc.partitions()[0].start_afresh(V1_2);
+        }
+    }
+
+    #[test]
+    fn interrupt_of_a_partition_that_another_pe_starts_afresh_meanwhile_stays_enabled() {
+        let (spmc, machine) = Builder::new(1)
+            .partition_with("a", |a| a.device_interrupt(DEVICE, Trigger::Edge).restart())
+            .build();
+        let spmc = SPMC.get_or_init(|| spmc);
+        let mut system = System::booted(spmc, machine);
+        system.set_checking(false);
+        for meanwhile in [Some(starts_afresh as fn()), None] {
+            assert!(spmc.partitions()[0].stop());
+            system.machine.meanwhile = meanwhile;
+            system.machine.raise(DEVICE);
+            system.nwd(0, &[FFA_INTERRUPT]);
+            assert_eq!(system.machine.interrupts[&DEVICE].enabled, meanwhile.is_some());
+        }
+    }
 }

@@ -160,8 +160,9 @@ pub trait Machine: TableMemory {
     /// ([`KICK_INTERRUPT`]), so that it looks at what was changed for it.
     fn kick(&mut self, cpu: Mpidr);
 
-    /// Raises the schedule receiver interrupt, the normal world's SGI [`SCHEDULE_RECEIVER_INTERRUPT`], on this PE.
-    fn raise_schedule_receiver(&mut self);
+    /// Raises the schedule receiver interrupt, the normal world's SGI [`SCHEDULE_RECEIVER_INTERRUPT`], on the PE with the affinity
+    /// `cpu`.
+    fn raise_schedule_receiver(&mut self, cpu: Mpidr);
 
     /// Time: counter value, in ticks of [`Machine::frequency`] a second.
     fn now(&mut self) -> u64;

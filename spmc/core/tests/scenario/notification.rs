@@ -535,3 +535,30 @@ fn answer_of_32_bits_that_is_full_leaves_a_global_one_for_the_next() {
     assert_eq!(system.regs(0), [SUCCESS, 0, 1 << 7, 6, 0, 0, 0, 0]);
     nothing_is_told(&mut system);
 }
+
+#[test]
+fn set_while_a_pe_goes_off_is_told_on_another() {
+    use tantalum_core::manifest::partition::PowerManagement;
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |a| a.indirect().power(PowerManagement::CPU_OFF))
+        .partition_with("b", PartitionBuilder::indirect)
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, B);
+    system.smc(0, &[0x8400_007f, route(A, B), 0, 1]);
+    assert_eq!(system.regs(0), success(0));
+    system.respond(0, B, 0);
+    system.nwd(1, &[REQ, route(SPMD, SPMC), 0x8000_0000, 0x8400_0002]);
+    assert_eq!(system.owner(1), runs(A, 1));
+    system.smc(1, &[0x8400_0081, route(A, B), 0, 1]);
+    assert_eq!(system.regs(1), success(0));
+    assert_eq!(system.machine.schedule_receiver_raised, 0);
+    system.smc(1, &[RESP, route(A, SPMC), 0x8000_0002]);
+    assert_eq!(
+        (
+            system.machine.schedule_receiver_raised,
+            system.machine.schedule_receiver_pe
+        ),
+        (1, 0)
+    );
+}

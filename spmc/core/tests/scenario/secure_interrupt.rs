@@ -547,3 +547,29 @@ fn of_the_spmc_ends_contexts_of_a_stopped_partition_on_other_pes() {
     system.exit(1, Exit::Irq);
     assert_eq!((system.owner(1), system.regs(1)), (NWD, error(ABORTED)));
 }
+
+#[test]
+fn of_a_pe_that_goes_off_is_told_to_the_scheduler_elsewhere() {
+    let (spmc, machine) = devices(2, |mut a| {
+        a.sri_policy = SriPolicy::WAITING;
+        a
+    });
+    let mut system = booted(&spmc, machine);
+    system.machine.interrupts.get_mut(&EDGE).expect("set up").pe = 1;
+    system.machine.raise(EDGE);
+    system.nwd(1, &[INTERRUPT]);
+    let raised = |system: &System<'_>| {
+        (
+            system.machine.schedule_receiver_raised,
+            system.machine.schedule_receiver_pe,
+        )
+    };
+    assert_eq!(raised(&system), (1, 1));
+    system.turn_off(1);
+    assert_eq!(raised(&system), (2, 0));
+    system.nwd(0, &[INFO_GET]);
+    assert_eq!(system.regs(0)[..4], [SUCCESS, 0, 1 << 12 | 1 << 7, A]);
+    // Nothing is left to be raised there.
+    system.boot(1);
+    assert_eq!(raised(&system), (2, 0));
+}

@@ -179,6 +179,10 @@ pub struct FakeMachine {
     pub console: String,
     /// How often the schedule receiver interrupt was raised.
     pub schedule_receiver_raised: usize,
+    /// The PE on which it was raised last.
+    pub schedule_receiver_pe: usize,
+    /// What another PE does just before this one disables an interrupt.
+    pub meanwhile: Option<fn()>,
     /// Ranges that were made visible to instruction fetches.
     pub synchronised: Vec<(World, PageRange)>,
     /// VMIDs whose translations were invalidated.
@@ -499,7 +503,12 @@ impl Machine for FakeMachine {
         let irq = self.interrupts.entry(id).or_default();
         match change {
             InterruptChange::Enable => irq.enabled = true,
-            InterruptChange::Disable => irq.enabled = false,
+            InterruptChange::Disable => {
+                irq.enabled = false;
+                if let Some(meanwhile) = self.meanwhile.take() {
+                    meanwhile();
+                }
+            }
             InterruptChange::Deactivate => irq.active = false,
             InterruptChange::Route(cpu) => irq.pe = usize::try_from(cpu.as_u64()).expect("an affinity"),
             InterruptChange::World(world) => irq.enabled &= world == World::Secure,
@@ -512,7 +521,8 @@ impl Machine for FakeMachine {
         self.pes[pe].kicked = true;
     }
 
-    fn raise_schedule_receiver(&mut self) {
+    fn raise_schedule_receiver(&mut self, cpu: Mpidr) {
+        self.schedule_receiver_pe = usize::try_from(cpu.as_u64()).expect("an affinity");
         self.schedule_receiver_raised = self.schedule_receiver_raised.saturating_add(1);
     }
 
