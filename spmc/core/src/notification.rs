@@ -358,6 +358,7 @@ mod tests {
         state.set(VM, 1 << 4, Some(0)).unwrap();
         assert!(state.is_pending());
         state.set(SP, 1 << 4, None).unwrap();
+        assert!(state.is_pending());
         state.set_framework(1 << 4);
         assert!(state.is_pending() && state.is_pending_for(7));
         let taken = state.take(0, true, true, false);

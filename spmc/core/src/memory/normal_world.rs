@@ -488,10 +488,24 @@ mod tests {
     }
 
     #[test]
+    fn marks_take_half_of_the_tables_at_most() {
+        for (free, taken) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+            let mut memory = FakeMemory::new();
+            let mut map = NormalWorldMap::new([(range(0, 8 << CHUNK_SHIFT), false)].into_iter());
+            memory.set_budget(Some(free));
+            let claimed = (0..8).filter(|chunk| map.claim(&mut memory, &range(chunk << CHUNK_SHIFT, 1)).is_ok());
+            assert_eq!((claimed.count(), map.pages()), (taken, taken), "of {free}");
+        }
+    }
+
+    #[test]
     fn what_is_reserved_stays_so() {
         let mut memory = FakeMemory::new();
         let mut map = NormalWorldMap::new([(range(16, 16), false)].into_iter());
-        map.reserve(&mut memory, &range(0, 18)).unwrap();
+        // Once for each partition that has it.
+        for _ in 0..2 {
+            map.reserve(&mut memory, &range(0, 18)).unwrap();
+        }
         assert_eq!(map.claim(&mut memory, &range(17, 2)), Err(FfaError::Denied));
         assert!(map.claim(&mut memory, &range(18, 2)).is_ok());
     }

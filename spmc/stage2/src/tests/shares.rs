@@ -24,6 +24,23 @@ fn ownership_changes_without_invalidation() {
 }
 
 #[test]
+fn ownership_of_blocks_changes_without_invalidation() {
+    let mut bed = Bed::new(IpaSize::Bits39);
+    bed.map(GIB, 2 * MIB2, 0, Granule::Blocks).expect("mapped");
+    let all = range(GIB, 2 * MIB2);
+    for state in [Ownership::Shared, Ownership::Owned] {
+        bed.tables.set_state(&mut bed.memory, all, state).expect("changed");
+        let attributes = data().with_ownership(state);
+        assert_eq!(
+            bed.tables.entry(&bed.memory, Ipa(GIB + MIB2)),
+            Entry::Mapped(OutputAddress(MIB2), attributes)
+        );
+        assert_eq!((bed.at(GIB), bed.memory.invalidations()), (Some((2, 0)), 0));
+    }
+    bed.finish();
+}
+
+#[test]
 fn lent_pages_remember_what_they_were() {
     let mut bed = Bed::new(IpaSize::Bits39);
     bed.map(0, GIB, 4 * GIB, Granule::Blocks).expect("mapped");
