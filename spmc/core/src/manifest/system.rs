@@ -164,7 +164,7 @@ impl System<'_> {
         });
     }
 
-    /// Checks what has to be unique: names, ids, boot orders, UUIDs.
+    /// Checks what has to be unique: names, ids, boot orders. UUIDs need not be: one may be that of a protocol.
     fn unique(&self, vm: &VmEntry, index: usize, manifest: &PartitionManifest, sink: &mut Sink<'_>) {
         let at = |name| Path::ROOT.property(name);
         let id = self.id(index, vm);
@@ -199,7 +199,6 @@ impl System<'_> {
                     ),
                 );
             }
-            same_service(manifest, other, sink);
         }
     }
 
@@ -483,18 +482,6 @@ fn ids(spmc: &SpmcManifest, candidates: &[Candidate]) -> Vec<(usize, SpId)> {
         }
     }
     ids
-}
-
-/// Reports the UUIDs that `other` has as well.
-fn same_service(manifest: &PartitionManifest, other: &Partition, sink: &mut Sink<'_>) {
-    for service in &manifest.services {
-        if other.manifest.services.iter().any(|theirs| theirs.has(&service.uuid)) {
-            sink.error(
-                Path::ROOT.property("uuid").value(Value::Uuid(&service.uuid)),
-                format_args!("partition \"{}\" has the same: expected a UUID of its own", other.name),
-            );
-        }
-    }
 }
 
 /// Checks where the partition begins, and that it was loaded where its manifest says.

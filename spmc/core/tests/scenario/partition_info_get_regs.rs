@@ -88,6 +88,33 @@ fn partition_with_two_services_is_listed_twice() {
     assert_eq!(registers[9] & 0xffff, B);
 }
 
+/// A UUID may be that of a protocol, which several speak.
+#[test]
+fn uuid_of_two_partitions_lists_both() {
+    let shared = 0x0102_0304_u128;
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |a| a.service(shared, MessagingMethod::DIRECT_REQ2_RECEIVE))
+        .partition("b")
+        .partition_with("c", |c| c.service(shared, MessagingMethod::DIRECT_REQ2_RECEIVE))
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    let bytes = shared.to_be_bytes();
+    let words = [0, 8].map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")));
+    system.nwd(0, &[PARTITION_INFO_GET_REGS, words[0], words[1], 0]);
+    let registers = system.all(0);
+    assert_eq!(registers[..3], [SUCCESS_64, 0, 24 << 48 | 1 << 16 | 1]);
+    assert_eq!([3, 6].map(|place| registers[place] & 0xffff), [A, C]);
+    for partition in [A, C] {
+        let mut message = [0; 18];
+        message[..4].copy_from_slice(&[REQ2, route(0, partition), words[0], words[1]]);
+        system.nwd(0, &message);
+        assert_eq!(system.owner(0), runs(partition, 0));
+        message[..4].copy_from_slice(&[RESP2, route(partition, 0), 0, 0]);
+        system.smc(0, &message);
+    }
+    system.nwd_fails(0, &[REQ2, route(0, B), words[0], words[1]], INVALID_PARAMETERS);
+}
+
 #[test]
 fn partition_of_an_older_version_has_no_new_properties() {
     let (spmc, machine) = Builder::new(1).partition_with("a", |a| a.version(1, 1)).build();
