@@ -240,14 +240,15 @@ impl Spmc {
             machine.raise_schedule_receiver(self.cpu(PeIndex::new(other)));
         }
         pe.attention.remove(Attention::SCHEDULE_RECEIVER | Attention::LEAVING);
-        // Nothing is run here any more: who waits with interrupts and is not pinned is run by that one too.
+        // Nothing is run here any more: who waits with interrupts and is not pinned is run by that one too, as is who waits for
+        // memory.
         pe.attention.remove(Attention::DUE);
         let is_due = |partition: &Partition| {
             let slot = partition.slot(partition.vcpu_on(pe.index));
             partition.multiplicity == Multiplicity::Migratable
                 && slot.is_some_and(|slot| slot.interrupts.wanting() != 0)
         };
-        if online != 0 && (moved || self.partitions.iter().any(is_due)) {
+        if online != 0 && (moved || self.holds_back() || self.partitions.iter().any(is_due)) {
             machine.kick(self.cpu(PeIndex::new(other)));
         }
     }

@@ -14,7 +14,7 @@ mod message;
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     machine::fake::FakeMachine,
-    manifest::partition::Access,
+    manifest::partition::{Access, PowerManagement},
     partition::Region,
     spmc::Spmc,
 };
@@ -55,7 +55,7 @@ fn system() -> (Spmc, FakeMachine) {
                 access: Access::all(),
                 device: false,
             });
-            b.indirect()
+            b.indirect().power(PowerManagement::CPU_OFF)
         })
         .partition("c")
         .partition_with("r", |r| r.indirect().restart())
@@ -612,6 +612,26 @@ fn partition_starts_afresh_when_the_last_borrower_is_gone() {
     assert_eq!((system.owner(0), system.regs(0)), (NWD, error(ABORTED)));
     system.ask(0, R);
     system.respond(0, R, 0);
+}
+
+#[test]
+fn partition_starts_afresh_elsewhere_when_the_pe_of_the_last_borrower_goes_off() {
+    const CPU_OFF: u64 = 0x8400_0002;
+    let (spmc, machine) = system();
+    let mut system = booted(&spmc, machine);
+    let handle = held_back(&mut system);
+    system.respond(0, B, 0);
+    system.nwd(0, &[REQ, route(SPMD, SPMC), 0x8000_0000, CPU_OFF]);
+    put(&mut system, &message::relinquish(handle, 0, &[id(B)]));
+    assert_eq!(call(&mut system, &[RELINQUISH]), success(0));
+    assert_eq!(system.owner(0), runs(B, 0), "which ends its power message");
+    system.smc(0, &[RESP, route(B, SPMC), 0x8000_0002]);
+    assert_eq!((system.owner(0), system.regs(0)[2]), (NWD, 0x8000_0002));
+    assert!(system.machine.pe(1).kicked);
+    system.nwd(1, &[INTERRUPT]);
+    assert_eq!(system.owner(1), runs(R, 1));
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!((system.owner(1), system.regs(1)[0]), (NWD, 0x8400_007c));
 }
 
 #[test]
