@@ -8,7 +8,8 @@
 //!
 //! Time is taken off in [`SLICES`] of the limit, each with a deadline of its own ([`Machine::set_watchdog`]), and never more
 //! than one slice for one deadline: what a host, a debugger or EL3 keeps a PE for at a stretch is not the partition's time. Only
-//! the innermost context whose time is counted spends any: one that runs on top of another, uncalled, spends its own.
+//! the innermost context whose time is counted spends any: one that runs on top of another, uncalled, spends its own. One that
+//! starts, since another has called it, has its own as well, and the caller spends up to a slice meanwhile.
 
 use crate::{
     abi,
@@ -50,9 +51,10 @@ impl TimeLimits {
     /// Those of a manifest. `frequency` is [`Machine::frequency`].
     #[must_use]
     pub fn new(limits: &partition::TimeLimits, frequency: u64) -> Self {
-        let ticks = |limit: Option<u32>| match limit {
-            None | Some(0) => NO_LIMIT,
-            Some(limit) => u64::from(limit).saturating_mul(frequency / 1000).max(1),
+        // Firmware that has not said how fast the counter is must not be the end of all partitions.
+        let ticks = |limit: Option<u32>| match u64::from(limit.unwrap_or(0)).saturating_mul(frequency / 1000) {
+            0 => NO_LIMIT,
+            ticks => ticks,
         };
         Self {
             interrupt: ticks(limits.interrupt.or(Some(INTERRUPT_LIMIT))),
@@ -118,9 +120,10 @@ impl Watch {
 pub(crate) struct Pace {
     /// Counts the breaks, from 1.
     stretch: u32,
-    /// When the last handler ended, and whether the next secure interrupt was there already.
+    /// When the last handler ended.
     ended: u64,
-    crowded: bool,
+    /// Whether the next secure interrupt was there already then; or when the last one came for which nobody was to be run.
+    pub(crate) crowded: bool,
 }
 
 impl Pace {
@@ -229,13 +232,19 @@ pub(crate) fn watch<M: Machine>(pe: &mut Pe<'_>, machine: &mut M) -> Option<usiz
 #[inline(never)]
 fn watch_contexts<M: Machine>(pe: &mut Pe<'_>, machine: &mut M) -> Option<usize> {
     let now = machine.now();
-    let (mut counted, mut above) = (None, 0_usize);
+    let (mut counted, mut above, mut called) = (None, 0_usize, false);
     for running in pe.running.iter_mut().chain(pe.chain.iter_mut().rev()) {
-        let found = running.count(now, counted.is_none());
-        if counted.is_none() {
-            counted = found;
-            above = above.saturating_add(usize::from(found.is_none()));
+        // Who has called one that starts pays when it goes on: otherwise two partitions could keep the PE, one that fails
+        // over and over, and one that calls it.
+        if !called {
+            let found = running.count(now, counted.is_none());
+            if counted.is_none() {
+                called = found.is_some();
+                counted = found;
+                above = above.saturating_add(usize::from(found.is_none()));
+            }
         }
+        called &= !running.preempts;
     }
     let (deadline, left) = counted.unwrap_or((NO_DEADLINE, 1));
     machine.set_watchdog(deadline);

@@ -462,6 +462,9 @@ impl Spmc {
                 let _ = watch(pe, machine);
             }
             action = Action::Run;
+        } else if pe.pace.crowded {
+            // What came was no reason to run a handler.
+            pe.pace.crowded = machine.secure_interrupt_pending();
         }
         if pe.attention.contains(Attention::REASSERT) {
             pe.attention.remove(Attention::REASSERT);

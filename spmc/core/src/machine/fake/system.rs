@@ -389,7 +389,10 @@ impl<'s> System<'s> {
         if limit == NO_LIMIT {
             assert_eq!(deadline, NO_DEADLINE, "nobody's time is counted");
         } else {
-            assert!(deadline - now <= limit / SLICES + 1, "{deadline} at {now}");
+            assert!(
+                deadline.saturating_sub(now) <= limit / SLICES + 1,
+                "{deadline} at {now}"
+            );
         }
     }
 
