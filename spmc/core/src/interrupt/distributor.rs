@@ -12,6 +12,8 @@
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 
+use spin::mutex::TicketMutexGuard;
+
 use crate::{
     abi::low,
     addr::World,
@@ -23,6 +25,7 @@ use crate::{
     spmc::{Pe, Spmc},
     syndrome::{Abort, MemoryAccess},
     trap::{read_register, skip_instruction, write_register},
+    vcpu::Slot,
 };
 
 /// Where the frames are.
@@ -158,6 +161,16 @@ impl Bank {
     fn priority(&mut self, line: Line) -> Option<&mut u8> {
         self.priorities.get_mut(line.number())
     }
+
+    /// The bits of its lines that a kind of registers has.
+    fn bits(&mut self, kind: Kind) -> Option<&mut u64> {
+        match kind {
+            Kind::Group => Some(&mut self.groups),
+            Kind::Modifier => Some(&mut self.modifiers),
+            Kind::Enable | Kind::Disable => Some(&mut self.enabled),
+            _ => None,
+        }
+    }
 }
 
 /// What a partition has written to its distributor and redistributors.
@@ -233,10 +246,6 @@ const fn is_private(id: u32) -> bool {
     id < FIRST_SHARED || FIRST_EXTENDED_PRIVATE <= id && id < FIRST_EXTENDED
 }
 
-fn set(bits: &mut u64, line: Line, on: bool) {
-    *bits = *bits & !line.bit() | if on { line.bit() } else { 0 };
-}
-
 /// Registers that an access is to: those of a context's redistributor, or the distributor's.
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -297,10 +306,15 @@ impl Window {
 }
 
 impl Partition {
+    /// What it has written to its virtual interrupt controller, if it has one, to itself.
+    #[inline(never)]
+    pub(crate) fn distributor(&self) -> Option<TicketMutexGuard<'_, Distributor>> {
+        Some(self.gic.as_ref()?.lock())
+    }
+
     /// Has the lines of all contexts enabled as the distributor says.
     pub(crate) fn follow_distributor(&self) {
-        let Some(gic) = &self.gic else { return };
-        let gic = gic.lock();
+        let Some(gic) = self.distributor() else { return };
         for (context, slot) in self.slots.iter().enumerate() {
             let (enabled, fiq) = gic.lines(context);
             slot.interrupts.enable_all(enabled, fiq);
@@ -309,8 +323,7 @@ impl Partition {
 
     /// Whether the interrupt of a device is to come to a context, as far as the distributor says.
     pub(crate) fn lets_through(&self, vcpu: VcpuIndex, line: Line) -> bool {
-        let gic = self.gic.as_ref();
-        gic.is_none_or(|gic| gic.lock().is_enabled(vcpu.index(), line))
+        self.distributor().is_none_or(|gic| gic.is_enabled(vcpu.index(), line))
     }
 }
 
@@ -385,7 +398,7 @@ impl Spmc {
 
     /// The doubleword that a register is in which is not of interrupts.
     fn fixed(&self, partition: &Partition, window: Window) -> Option<u64> {
-        let mut gic = partition.gic.as_ref()?.lock();
+        let mut gic = partition.distributor()?;
         let highest = |extended: bool| {
             let ids = partition.devices.iter().map(|device| device.id);
             ids.filter(|id| (*id >= FIRST_EXTENDED_PRIVATE) == extended)
@@ -423,30 +436,32 @@ impl Spmc {
     }
 
     fn read_field(&self, pe: &Pe<'_>, partition: &Partition, context: Option<usize>, kind: Kind, line: Line) -> u64 {
-        let bit = |bits: u64| u64::from(bits & line.bit() != 0);
-        let Some(gic) = &partition.gic else { return 0 };
-        let mut gic = gic.lock();
-        let Some(bank) = gic.bank(context) else { return 0 };
-        match kind {
-            Kind::Group => bit(bank.groups),
-            Kind::Modifier => bit(bank.modifiers),
-            Kind::Enable | Kind::Disable => bit(bank.enabled),
-            Kind::Priority => bank.priority(line).map_or(0, |priority| u64::from(*priority)),
+        u64::from(match kind {
             Kind::Pend | Kind::Withdraw => {
-                let pending = |slot: &crate::vcpu::Slot| slot.interrupts.is_pending(line);
-                u64::from(slots(partition, context).any(pending))
+                let mut slots = slots(partition, context).iter();
+                slots.any(|slot| slot.interrupts.is_pending(line)).into()
             }
             Kind::Activate | Kind::Deactivate => {
                 let own = pe.running.as_ref().filter(|running| is_own(context, running.vcpu));
-                u64::from(own.is_some_and(|running| running.ctx.virtual_gic.is_active(partition.interrupt_id(line))))
+                let id = partition.interrupt_id(line);
+                own.is_some_and(|running| running.ctx.virtual_gic.is_active(id)).into()
             }
             Kind::Trigger => {
                 let level = device(partition, line).is_some_and(|device| device.trigger == Trigger::Level);
                 if level || line == Line::TIMER { 0 } else { 0b10 }
             }
-            Kind::Route => self.target(partition, line),
-            Kind::Nothing => 0,
-        }
+            Kind::Route => return self.target(partition, line),
+            _ => {
+                let Some(mut gic) = partition.distributor() else {
+                    return 0;
+                };
+                let Some(bank) = gic.bank(context) else { return 0 };
+                match bank.bits(kind) {
+                    Some(bits) => u8::from(*bits & line.bit() != 0),
+                    None => bank.priority(line).map_or(0, |priority| *priority),
+                }
+            }
+        })
     }
 
     /// The context that a shared interrupt comes to.
@@ -468,10 +483,9 @@ impl Spmc {
         window: Window,
         value: u64,
     ) {
-        if let Some(gic) = &partition.gic
-            && window.bytes == 4
+        if window.bytes == 4
+            && let Some(mut gic) = partition.distributor()
         {
-            let mut gic = gic.lock();
             match (window.context, window.offset) {
                 (None, CONTROL) => gic.control = low(value) & (GROUP0 | GROUP1),
                 (context @ Some(_), WAKER) => {
@@ -507,53 +521,28 @@ impl Spmc {
         line: Line,
         field: u64,
     ) {
-        let home = context
-            .and_then(|context| u16::try_from(context).ok())
-            .map_or(pe.index, PeIndex::new);
+        let home = context.and_then(|context| u16::try_from(context).ok());
+        let home = home.map_or(pe.index, PeIndex::new);
         let on = field != 0;
         match kind {
-            Kind::Group | Kind::Modifier | Kind::Priority => {
-                if let Some(gic) = &partition.gic
-                    && let Some(bank) = gic.lock().bank(context)
-                {
-                    match kind {
-                        Kind::Group => set(&mut bank.groups, line, on),
-                        Kind::Modifier => set(&mut bank.modifiers, line, on),
-                        _ => {
-                            let value = u8::try_from(field).unwrap_or(0) & PRIORITY_MASK;
-                            if let Some(priority) = bank.priority(line) {
-                                *priority = value;
-                            }
-                        }
+            Kind::Enable | Kind::Disable | Kind::Pend | Kind::Withdraw | Kind::Deactivate if !on => {}
+            Kind::Pend => {
+                let target = context.or(usize::try_from(self.target(partition, line)).ok());
+                for slot in slots(partition, target) {
+                    slot.interrupts.pend(line);
+                }
+            }
+            // What has a level is pending as long as that is there.
+            Kind::Withdraw if line == Line::TIMER => {}
+            Kind::Withdraw => {
+                for slot in slots(partition, context) {
+                    if slot.interrupts.is_pending(line) {
+                        slot.interrupts.withdraw(line);
+                        let _ = self.change(machine, home, partition, line, InterruptChange::Deactivate);
                     }
                 }
             }
-            Kind::Enable | Kind::Disable if on => {
-                let on = kind == Kind::Enable;
-                if let Some(gic) = &partition.gic
-                    && let Some(bank) = gic.lock().bank(context)
-                {
-                    set(&mut bank.enabled, line, on);
-                }
-                let change = if on {
-                    InterruptChange::Enable
-                } else {
-                    InterruptChange::Disable
-                };
-                let _ = self.change(machine, home, partition, line, change);
-            }
-            Kind::Pend if on => {
-                let target = context.or(usize::try_from(self.target(partition, line)).ok());
-                slots(partition, target).for_each(|slot| slot.interrupts.pend(line));
-            }
-            // What has a level is pending as long as that is there.
-            Kind::Withdraw if on && line != Line::TIMER => {
-                for slot in slots(partition, context).filter(|slot| slot.interrupts.is_pending(line)) {
-                    slot.interrupts.withdraw(line);
-                    let _ = self.change(machine, home, partition, line, InterruptChange::Deactivate);
-                }
-            }
-            Kind::Deactivate if on => {
+            Kind::Deactivate => {
                 let own = pe.running.as_mut().filter(|running| is_own(context, running.vcpu));
                 if let Some(running) = own
                     && running.ctx.virtual_gic.deactivate(partition.interrupt_id(line))
@@ -565,26 +554,46 @@ impl Spmc {
                     let _ = self.change(machine, home, partition, line, InterruptChange::Deactivate);
                 }
             }
-            Kind::Route if partition.multiplicity == Multiplicity::Pinned => {
-                let target = usize::try_from(field & AFFINITY_MASK).unwrap_or(usize::MAX);
-                if target < partition.slots.len() {
-                    let _ = self.route_to(machine, partition.interrupt_id(line), low(field & AFFINITY_MASK));
+            Kind::Route => {
+                let target = field & AFFINITY_MASK;
+                let there = usize::try_from(target).is_ok_and(|target| target < partition.slots.len());
+                if there && partition.multiplicity == Multiplicity::Pinned {
+                    let _ = self.route_to(machine, partition.interrupt_id(line), low(target));
                 }
             }
-            _ => {}
+            _ => {
+                write_bank(partition, context, kind, line, low(field));
+                let change = match kind {
+                    Kind::Enable => InterruptChange::Enable,
+                    Kind::Disable => InterruptChange::Disable,
+                    _ => return,
+                };
+                let _ = self.change(machine, home, partition, line, change);
+            }
         }
     }
 }
 
+/// Writes what is kept of an interrupt.
+fn write_bank(partition: &Partition, context: Option<usize>, kind: Kind, line: Line, field: u32) {
+    let Some(mut gic) = partition.distributor() else { return };
+    let Some(bank) = gic.bank(context) else { return };
+    if let Some(bits) = bank.bits(kind) {
+        let on = field != 0 && kind != Kind::Disable;
+        *bits = *bits & !line.bit() | if on { line.bit() } else { 0 };
+    } else if kind == Kind::Priority
+        && let Some(priority) = bank.priority(line)
+    {
+        *priority = u8::try_from(field).unwrap_or(0) & PRIORITY_MASK;
+    }
+}
+
 /// The slots of a context, or of all.
-fn slots(partition: &Partition, context: Option<usize>) -> impl Iterator<Item = &crate::vcpu::Slot> {
-    let of = move |place: usize| context.is_none_or(|context| context == place);
-    partition
-        .slots
-        .iter()
-        .enumerate()
-        .filter(move |(place, _)| of(*place))
-        .map(|(_, slot)| slot)
+fn slots(partition: &Partition, context: Option<usize>) -> &[Slot] {
+    match context {
+        Some(context) => partition.slots.get(context..=context).unwrap_or_default(),
+        None => &partition.slots,
+    }
 }
 
 /// Whether a register that is a context's, or shared, is that context's own.

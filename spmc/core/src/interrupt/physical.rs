@@ -132,8 +132,8 @@ impl Spmc {
             for slot in &partition.slots {
                 slot.interrupts.forget_devices();
             }
-            if let Some(gic) = &partition.gic {
-                gic.lock().reset();
+            if let Some(mut gic) = partition.distributor() {
+                gic.reset();
             }
         }
         self.deactivate(machine, pe, partition, interrupts);

@@ -73,8 +73,7 @@ const PFR0_GIC: u64 = 1 << 24;
 #[cold]
 #[inline(never)]
 pub(crate) fn fill(ctx: &mut Context, interrupts: &VirtualInterrupts, partition: &Partition) {
-    let Some(gic) = &partition.gic else { return };
-    let gic = gic.lock();
+    let Some(gic) = partition.distributor() else { return };
     let context = usize::from(u16::try_from(ctx.vmpidr & 0xffff).unwrap_or(0));
     let list = &mut ctx.virtual_gic.list;
     let mut lines = interrupts.deliverable();

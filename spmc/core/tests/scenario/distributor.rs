@@ -586,6 +586,7 @@ fn nothing_that_is_written_breaks_anything() {
     let (spmc, machine) = one(2);
     let mut system = at_work(&spmc, machine, 2);
     let small = |value| usize::try_from(value).expect("small");
+    let (mut handling, mut taken) = ([Vec::new(), Vec::new()], 0);
     let mut seed = 7_u64;
     let mut random = |limit: u64| {
         seed = seed
@@ -595,21 +596,63 @@ fn nothing_that_is_written_breaks_anything() {
     };
     for _ in 0..20_000 {
         let base = [GICD, GICD, GICR, GICR + SGI, GICR + STRIDE, GICR + STRIDE + SGI][small(random(6))];
-        let offset = [random(0x1_0000), random(0x400) * 4, 0x100 + random(0x80) * 4][small(random(3))];
+        let offset = [random(0x1_0000), random(0x400) * 4, 0x80 + random(0xc0) * 4][small(random(3))];
         let pe = small(random(2));
         let more = [0, SIGNED, WIDE, SIGNED | WIDE, WRITE, WRITE, WRITE | WIDE, WRITE][small(random(8))];
         let value = random(1 << 31) | random(1 << 31) << 31;
         let value = value & [0xff_ffff_ffff, 0b111, 0xffff_ffff][small(random(3))];
         // Nothing that looks like another's.
         let value = value & !(0xff << 24);
-        access(&mut system, pe, fault(base + offset, 1 << random(4), more), value);
-        match random(6) {
-            0 => drop(acknowledge(&mut system, pe)),
-            1 if system.machine.pending(pe).is_some() => drop(system.exit(pe, Exit::Irq)),
-            2 => system.machine.interrupts.entry(40).or_default().high ^= true,
+        let bytes = [1, 2, 4, 4, 4, 4, 4, 8][small(random(8))];
+        access(&mut system, pe, fault(base + offset, bytes, more), value);
+        if random(20) == 0 {
+            write32(&mut system, GICD + CTLR, random(8));
+        }
+        match random(10) {
+            0..3 => {
+                if let Some(id) = acknowledge(&mut system, pe) {
+                    handling[pe].push(id);
+                }
+            }
+            3 | 4 => {
+                // What a driver that starts over has made inactive cannot be ended.
+                if let Some(id) = handling[pe].pop().filter(|id| is_active(&mut system, pe, *id)) {
+                    end(&mut system, pe, id);
+                    taken += 1;
+                }
+            }
+            5 if system.machine.pending(pe).is_some() => drop(system.exit(pe, Exit::Irq)),
+            6 => system.machine.interrupts.entry(40).or_default().high ^= true,
+            7 => system.machine.interrupts.entry(41).or_default().latched = true,
+            8 => {
+                system.exit(pe, NS_INTERRUPT);
+                if system.owner(pe) == Owner::NormalWorld {
+                    system.nwd(pe, &[RUN, A << 16 | pe as u64]);
+                }
+                system.ctx(pe).mask_ns_interrupts = false;
+            }
             _ => {}
         }
     }
+    assert!(taken > 500, "{taken}");
+    // A driver that starts over leaves no device behind whose interrupt nobody can have.
+    for pe in 0..2 {
+        for id in [0, 32] {
+            write(&mut system, pe, place(pe, id).0 + ICACTIVER, 4, 0xffff_ffff);
+            write(&mut system, pe, place(pe, id).0 + ICPENDR, 4, 0xffff_ffff);
+        }
+    }
+    for id in [40, 41] {
+        assert!(
+            !system.machine.interrupts.get(&id).is_some_and(|irq| irq.active),
+            "{id}"
+        );
+    }
+}
+
+/// Whether an interrupt is active in a list register.
+fn is_active(system: &mut System<'_>, pe: usize, id: u32) -> bool {
+    listed(system, pe, ACTIVE).contains(&(u64::from(id), ACTIVE))
 }
 
 /// The interrupts in the list registers of the context that has a PE, with what of `mask` they have.
