@@ -4,6 +4,9 @@
 //! have some. Whatever has happened, and in whatever order work is done, it comes to an end: the graph of work has no cycle.
 //! And where no work is left the system is at rest ([`World::check_rest`]): each interrupt was delivered, no PE is stuck. So
 //! that this is known of all states, those that are left over when time is up are followed as far as there is work.
+//!
+//! The same holds for partitions that do nothing but end their turn, whatever interrupts they have: all PEs come back to the
+//! normal world.
 
 use std::{
     collections::HashMap,
@@ -16,7 +19,7 @@ use std::{
 
 use tantalum_core::machine::fake::Part;
 
-use crate::world::{Setup, Step, World};
+use crate::world::{Setup, Step, Taken, World};
 
 /// States that are expanded without `TANTALUM_MODEL_SECONDS`.
 const FEW: usize = 1500;
@@ -104,8 +107,8 @@ struct Search<'s> {
     states: States,
     /// How each state was first reached.
     from: Vec<(u32, Step)>,
-    /// Work: from, to.
-    work: Vec<(u32, u32)>,
+    /// Steps that are nothing new: from, to, and for whom.
+    old: Vec<(u32, u32, Taken)>,
     transitions: usize,
 }
 
@@ -117,24 +120,24 @@ impl Search<'_> {
             .put_back(parts.iter().map(|part| &all[index(*part)]), *outside);
     }
 
-    /// Takes the steps from a state, all of them or work only.
-    fn expand(&mut self, place: u32, only_work: bool) {
+    /// Takes the steps from a state, all of them or those only that are nothing new.
+    fn expand(&mut self, place: u32, nothing_new: bool) {
         self.put_back(place);
         let mut is_fresh = true;
-        for (step, is_work) in self.world.steps() {
-            if only_work && !is_work {
+        for (step, taken) in self.world.steps() {
+            if nothing_new && taken.is_empty() {
                 continue;
             }
             if !is_fresh {
                 self.put_back(place);
             }
             let world = &mut self.world;
-            let taken = catch_unwind(AssertUnwindSafe(|| {
+            let result = catch_unwind(AssertUnwindSafe(|| {
                 world.take(step);
                 world.check()
             }));
             self.transitions += 1;
-            match taken {
+            match result {
                 Ok(Ok(())) => {}
                 Ok(Err(what)) => panic!("{what}\n{}{step:?}", self.path(place)),
                 Err(panic) => {
@@ -146,8 +149,8 @@ impl Search<'_> {
             if is_new {
                 self.from.push((place, step));
             }
-            if is_work && to != place {
-                self.work.push((place, to));
+            if !taken.is_empty() && to != place {
+                self.old.push((place, to, taken));
             }
             is_fresh = to == place;
         }
@@ -167,13 +170,14 @@ impl Search<'_> {
         })
     }
 
-    /// Work comes to an end, and then the system is at rest.
-    fn check_work(&mut self) {
+    /// What is done in a system in which nothing new happens comes to an end, and then `check` holds.
+    fn check_end(&mut self, taken: Taken, check: fn(&World<'_>) -> Result<(), String>) {
         let count = self.states.len();
-        // What leads to each state, by the place of the first; and how much work is left at each.
+        let steps = || self.old.iter().filter(|(.., by)| by.contains(taken));
+        // What leads to each state, by the place of the first; and how many steps there are from each.
         let mut first = vec![0; count + 1];
         let mut left = vec![0_u32; count];
-        for (from, to) in &self.work {
+        for (from, to, _) in steps() {
             first[index(*to) + 1] += 1;
             left[index(*from)] += 1;
         }
@@ -181,47 +185,44 @@ impl Search<'_> {
             first[place + 1] += first[place];
         }
         let mut next = first.clone();
-        let mut leads = vec![NONE; self.work.len()];
-        for (from, to) in &self.work {
+        let mut leads = vec![NONE; first[count]];
+        for (from, to, _) in steps() {
             leads[next[index(*to)]] = *from;
             next[index(*to)] += 1;
         }
         let places = 0..u32::try_from(count).expect("few");
-        let mut done: Vec<u32> = places.clone().filter(|place| left[index(*place)] == 0).collect();
-        for place in &done {
+        let mut ends: Vec<u32> = places.clone().filter(|place| left[index(*place)] == 0).collect();
+        for place in &ends {
             self.put_back(*place);
-            if let Err(what) = self.world.check_rest() {
+            if let Err(what) = check(&self.world) {
                 let state = self.world.system.fingerprint();
                 panic!("{what}\n{}{state}", self.path(*place));
             }
         }
-        let mut ends = 0;
-        while let Some(place) = done.pop() {
-            ends += 1;
+        let mut done = 0;
+        while let Some(place) = ends.pop() {
+            done += 1;
             for from in &leads[first[index(place)]..first[index(place) + 1]] {
                 let left = &mut left[index(*from)];
                 *left -= 1;
                 if *left == 0 {
-                    done.push(*from);
+                    ends.push(*from);
                 }
             }
         }
-        if ends != count {
+        if done != count {
             let place = places.into_iter().find(|place| left[index(*place)] != 0).expect("one");
-            panic!(
-                "work does not come to an end\n{}{}",
-                self.path(place),
-                self.cycle(place, &left)
-            );
+            let cycle = self.cycle(place, taken, &left);
+            panic!("{taken:?}: it does not come to an end\n{}{cycle}", self.path(place));
         }
     }
 
-    /// Steps of work from a state that lead nowhere, for people.
-    fn cycle(&mut self, mut place: u32, left: &[u32]) -> String {
+    /// Steps from a state that lead nowhere, for people.
+    fn cycle(&mut self, mut place: u32, taken: Taken, left: &[u32]) -> String {
         let mut text = String::from("and then\n");
         for _ in 0..30 {
             self.put_back(place);
-            for (step, _) in self.world.steps().into_iter().filter(|(_, is_work)| *is_work) {
+            for (step, _) in self.world.steps().into_iter().filter(|(_, by)| by.contains(taken)) {
                 self.put_back(place);
                 self.world.take(step);
                 let (to, _) = self.states.insert(self.world.state());
@@ -254,7 +255,7 @@ pub fn explore(setup: &Setup) {
         world,
         states,
         from: vec![(0, Step::Tick)],
-        work: Vec::new(),
+        old: Vec::new(),
         transitions: 0,
     };
     let (mut next, mut expanded, mut depth, mut end_of_depth) = (0, 0, 0, 1);
@@ -272,7 +273,8 @@ pub fn explore(setup: &Setup) {
         search.expand(u32::try_from(next).expect("few"), true);
         next += 1;
     }
-    search.check_work();
+    search.check_end(Taken::AS_WORK, |world| world.check_rest());
+    search.check_end(Taken::BY_THE_LAZY, |world| world.check_back());
     let elapsed = begin.elapsed().as_secs_f64();
     let what = if expanded == visited {
         "all states"

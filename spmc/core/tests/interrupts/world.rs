@@ -97,6 +97,17 @@ impl Setup {
     }
 }
 
+bitflags::bitflags! {
+    /// Why a step is taken by a system in which nothing new happens.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Taken: u8 {
+        /// Partitions do their work, and the normal world runs those that have some.
+        const AS_WORK = 1 << 0;
+        /// Partitions do nothing but end their turn.
+        const BY_THE_LAZY = 1 << 1;
+    }
+}
+
 /// Something that happens. PEs, partitions and devices go by their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -316,42 +327,41 @@ impl<'s> World<'s> {
             if !owner.is_stopped() && resumer.endpoint == self.partition(me).endpoint() && resumer.vcpu.index() == vcpu)
     }
 
-    /// What can happen next, and whether it is what a system does in which nothing new happens, where partitions do their
-    /// work, and the normal world runs those that have some.
-    pub fn steps(&mut self) -> Vec<(Step, bool)> {
+    /// What can happen next, and for whom that is nothing new.
+    pub fn steps(&mut self) -> Vec<(Step, Taken)> {
         let mut steps = Vec::with_capacity(32);
         for (place, device) in self.setup.devices.iter().enumerate() {
             if device.trigger == Trigger::Level || self.outside.raised & bit(place) == 0 {
-                steps.push((Step::Device(byte(place)), false));
+                steps.push((Step::Device(byte(place)), Taken::empty()));
             }
         }
         if self.happens(Happens::TIMERS) && self.time_is_awaited() {
-            steps.push((Step::Tick, true));
+            steps.push((Step::Tick, Taken::AS_WORK));
         }
         for pe in 0..self.setup.pes {
             match self.running(pe) {
                 Some((me, vcpu)) => self.steps_of_partition(pe, me, vcpu, &mut steps),
                 None if self.system.owner(pe) == Owner::NormalWorld => self.steps_of_normal_world(pe, &mut steps),
-                None => steps.push((Step::PowerOn(byte(pe)), false)),
+                None => steps.push((Step::PowerOn(byte(pe)), Taken::empty())),
             }
         }
         steps
     }
 
-    fn steps_of_normal_world(&self, pe: usize, steps: &mut Vec<(Step, bool)>) {
+    fn steps_of_normal_world(&self, pe: usize, steps: &mut Vec<(Step, Taken)>) {
         let here = byte(pe);
-        steps.push((Step::Secure(here), self.system.machine.pending(pe).is_some()));
+        steps.push((Step::Secure(here), by_all_if(self.system.machine.pending(pe).is_some())));
         for partition in 0..self.setup.partitions.len() {
             if self.happens(Happens::REQUESTS) {
-                steps.push((Step::Request(here, byte(partition)), false));
+                steps.push((Step::Request(here, byte(partition)), Taken::empty()));
             }
             let wanted = self.wants_to_run(pe, partition);
             if wanted || self.happens(Happens::RUNS) {
-                steps.push((Step::Run(here, byte(partition)), wanted));
+                steps.push((Step::Run(here, byte(partition)), as_work_if(wanted)));
             }
         }
         if self.system.machine.schedule_receiver_raised != 0 {
-            steps.push((Step::Ask(here), true));
+            steps.push((Step::Ask(here), Taken::AS_WORK));
         }
         // Whoever turned the last one off would not be there to turn one on.
         let stays = |other: usize| {
@@ -359,73 +369,73 @@ impl<'s> World<'s> {
         };
         let others_are_on = (0..self.setup.pes).any(stays);
         if self.happens(Happens::POWER) && others_are_on {
-            steps.push((Step::PowerOff(here), false));
+            steps.push((Step::PowerOff(here), Taken::empty()));
         }
     }
 
-    fn steps_of_partition(&mut self, pe: usize, me: usize, vcpu: usize, steps: &mut Vec<(Step, bool)>) {
+    fn steps_of_partition(&mut self, pe: usize, me: usize, vcpu: usize, steps: &mut Vec<(Step, Taken)>) {
         let (here, slot) = (byte(pe), &self.partition(me).slots[vcpu]);
         let starting = self.is_starting(pe);
         let disabled = starting && !self.enabled_by(me).iter().all(|line| slot.interrupts.is_enabled(*line));
         let ctx = self.system.ctx(pe);
         let (told, masked) = (ctx.signals.irq || ctx.signals.fiq, ctx.mask_ns_interrupts);
-        steps.push((Step::Secure(here), self.system.machine.pending(pe).is_some()));
+        steps.push((Step::Secure(here), by_all_if(self.system.machine.pending(pe).is_some())));
         if disabled {
-            steps.push((Step::Enable(here), true));
+            steps.push((Step::Enable(here), Taken::all()));
         } else {
-            steps.push((Step::Handle(here), told));
+            steps.push((Step::Handle(here), as_work_if(told)));
         }
         let mut busy = told || disabled;
         for other in (0..self.setup.partitions.len()).filter(|other| *other != me) {
             // FFA_RUN is not for one that starts.
             let works_for_me = !starting && self.works_for(pe, other, (me, vcpu));
             if works_for_me || self.happens(Happens::RUNS) {
-                steps.push((Step::Run(here, byte(other)), works_for_me && !busy));
+                steps.push((Step::Run(here, byte(other)), as_work_if(works_for_me && !busy)));
             }
             busy |= works_for_me;
             if self.happens(Happens::CHAINS) {
-                steps.push((Step::Request(here, byte(other)), false));
+                steps.push((Step::Request(here, byte(other)), Taken::empty()));
             }
         }
         let owes = self.owes(pe);
         if owes {
-            steps.push((Step::Respond(here), !busy));
+            steps.push((Step::Respond(here), Taken::BY_THE_LAZY | as_work_if(!busy)));
         }
         if !disabled {
             // Refused where a response is owed.
-            steps.push((Step::Wait(here), !busy && !owes));
+            steps.push((Step::Wait(here), by_all_if(!owes) - as_work_if(busy)));
         }
         if self.happens(Happens::YIELDS) {
-            steps.push((Step::Yield(here), false));
+            steps.push((Step::Yield(here), Taken::empty()));
         }
         if self.happens(Happens::NORMAL_WORLD) && !masked {
-            steps.push((Step::Other(here), false));
+            steps.push((Step::Other(here), Taken::empty()));
         }
         if self.happens(Happens::ABORTS) {
-            steps.push((Step::Abort(here), false));
+            steps.push((Step::Abort(here), Taken::empty()));
         }
         if self.happens(Happens::CARELESS) {
-            steps.push((Step::Get(here), false));
+            steps.push((Step::Get(here), Taken::empty()));
             let devices = self
                 .devices(me)
-                .map(|(device, _)| (Step::Deactivate(here, byte(device)), false));
+                .map(|(device, _)| (Step::Deactivate(here, byte(device)), Taken::empty()));
             steps.extend(devices);
         }
         if self.happens(Happens::ROUTES) {
             let targets = (0..self.setup.pes).filter(|to| *to != pe).map(byte);
             let devices = self.devices(me).flat_map(|(device, _)| {
                 let targets = targets.clone();
-                targets.map(move |to| (Step::Route(here, byte(device), to), false))
+                targets.map(move |to| (Step::Route(here, byte(device), to), Taken::empty()))
             });
             steps.extend(devices);
         }
         if self.happens(Happens::TIMERS) {
-            steps.push((Step::Arm(here), false));
-            steps.push((Step::Disarm(here), false));
+            steps.push((Step::Arm(here), Taken::empty()));
+            steps.push((Step::Disarm(here), Taken::empty()));
         }
         if self.happens(Happens::IPIS) {
             let others = (0..self.partition(me).slots.len()).filter(|other| *other != vcpu);
-            steps.extend(others.map(|other| (Step::Ipi(here, byte(other)), false)));
+            steps.extend(others.map(|other| (Step::Ipi(here, byte(other)), Taken::empty())));
         }
     }
 
@@ -694,23 +704,37 @@ impl<'s> World<'s> {
             Owner::Partition(..) => {
                 let slot = self.running_slot(pe).expect("it runs");
                 let deliverable = slot.interrupts.deliverable() != 0;
+                let told_to_exit = slot.interrupts.is_pending(Line::MANAGED_EXIT);
+                let stopped = self.running(pe).is_some_and(|(me, _)| self.partition(me).is_stopped());
                 let kicked = self.system.machine.pending(pe).is_some();
                 let ctx = self.system.ctx(pe);
                 if (ctx.signals.irq || ctx.signals.fiq) != deliverable && !kicked {
                     return Err(format!("who runs on PE {pe} is not told of its interrupts, or of none"));
+                }
+                if told_to_exit && !ctx.mask_ns_interrupts {
+                    return Err(format!("who runs on PE {pe} is to exit for an interrupt that is over"));
+                }
+                if stopped && !kicked {
+                    return Err(format!("PE {pe} goes on with a partition that was stopped"));
                 }
             }
         }
         Ok(())
     }
 
+    /// What must hold when partitions have done nothing but end their turn.
+    pub fn check_back(&self) -> Result<(), String> {
+        match (0..self.setup.pes).find(|pe| self.running(*pe).is_some()) {
+            Some(pe) => Err(format!("PE {pe} does not come back to the normal world")),
+            None => Ok(()),
+        }
+    }
+
     /// What must hold when nothing is left to do.
     pub fn check_rest(&self) -> Result<(), String> {
+        self.check_back()?;
         let partitions = self.system.spmc.partitions();
         let owners: Vec<_> = (0..self.setup.pes).map(|pe| self.system.owner(pe)).collect();
-        if let Some(pe) = owners.iter().position(|owner| matches!(owner, Owner::Partition(..))) {
-            return Err(format!("PE {pe} does not come back to the normal world"));
-        }
         if owners.iter().all(|owner| *owner == Owner::Off) {
             return Ok(());
         }
@@ -718,7 +742,7 @@ impl<'s> World<'s> {
             for (vcpu, slot) in partition.slots.iter().enumerate() {
                 let pinned = partition.multiplicity == Multiplicity::Pinned;
                 let rests = match &*slot.lock() {
-                    State::Waiting(_) => slot.interrupts.deliverable() == 0,
+                    State::Waiting(_) => slot.interrupts.deliverable() == 0 && !Self::timer_is_armed(slot),
                     State::Off(_) => pinned && !self.has_pending(index, slot),
                     State::OnPe(_) | State::Suspended { .. } | State::Stopped(_) => false,
                 };
@@ -741,6 +765,14 @@ impl<'s> World<'s> {
         }
         Ok(())
     }
+}
+
+fn as_work_if(so: bool) -> Taken {
+    if so { Taken::AS_WORK } else { Taken::empty() }
+}
+
+fn by_all_if(so: bool) -> Taken {
+    if so { Taken::all() } else { Taken::empty() }
 }
 
 /// Place of a partition by its id, and the other way round.
