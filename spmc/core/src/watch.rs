@@ -11,6 +11,9 @@
 //! the innermost context whose time is counted spends any: one that runs on top of another, uncalled, spends its own. One that
 //! starts, since another has called it, has its own as well, and the caller spends up to a slice meanwhile.
 
+#[cfg(feature = "fake")]
+pub(crate) mod kept;
+
 use crate::{
     abi,
     id::PeIndex,

@@ -277,7 +277,13 @@ impl VirtualInterrupts {
         self.told.fetch_and(!line.bit(), Relaxed);
     }
 
-    /// All of it but the timer.
+    /// No interrupt has come yet.
+    #[cfg(feature = "fake")]
+    pub(crate) fn forget_events(&self) {
+        self.events.store(0, Relaxed);
+    }
+
+    /// All of it but the timer and the events.
     #[cfg(feature = "fake")]
     pub(crate) fn words(&self) -> [&AtomicU64; 6] {
         let Self {

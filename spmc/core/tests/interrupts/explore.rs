@@ -6,7 +6,8 @@
 //! that this is known of all states, those that are left over when time is up are followed as far as there is work.
 //!
 //! The same holds for partitions that do nothing but end their turn, whatever interrupts they have: all PEs come back to the
-//! normal world.
+//! normal world. And, where limits are set to how long the normal world's interrupts may be held back, for those that do nothing at
+//! all, while time passes and the normal world has interrupts.
 
 use std::{
     collections::HashMap,
@@ -19,10 +20,10 @@ use std::{
 
 use tantalum_core::machine::fake::Part;
 
-use crate::world::{Setup, Step, Taken, World};
+use crate::world::{Happens, Setup, Step, Taken, World};
 
 /// States that are expanded without `TANTALUM_MODEL_SECONDS`.
-const FEW: usize = 1500;
+const FEW: usize = 500;
 /// No more are, so that memory suffices: about 100 bytes each.
 const MANY: usize = 20_000_000;
 /// No state.
@@ -109,6 +110,8 @@ struct Search<'s> {
     from: Vec<(u32, Step)>,
     /// Steps that are nothing new: from, to, and for whom.
     old: Vec<(u32, u32, Taken)>,
+    /// Those for whom what comes next is known, of each state.
+    known: Vec<Taken>,
     transitions: usize,
 }
 
@@ -120,12 +123,15 @@ impl Search<'_> {
             .put_back(parts.iter().map(|part| &all[index(*part)]), *outside);
     }
 
-    /// Takes the steps from a state, all of them or those only that are nothing new.
-    fn expand(&mut self, place: u32, nothing_new: bool) {
+    /// Takes the steps from a state, all of them or those only that are nothing new for some. Returns where the latter lead.
+    fn expand(&mut self, place: u32, whose: Taken, all: bool) -> Vec<(u32, Taken)> {
+        let mut next = Vec::new();
         self.put_back(place);
+        self.known[index(place)] |= whose;
         let mut is_fresh = true;
         for (step, taken) in self.world.steps() {
-            if nothing_new && taken.is_empty() {
+            let taken = taken & whose;
+            if !all && taken.is_empty() {
                 continue;
             }
             if !is_fresh {
@@ -148,11 +154,24 @@ impl Search<'_> {
             let (to, is_new) = self.states.insert(self.world.state());
             if is_new {
                 self.from.push((place, step));
+                self.known.push(Taken::empty());
             }
             if !taken.is_empty() && to != place {
                 self.old.push((place, to, taken));
+                next.push((to, taken));
             }
             is_fresh = to == place;
+        }
+        next
+    }
+
+    /// Follows what is nothing new from states on that were not expanded.
+    fn follow(&mut self, mut next: Vec<(u32, Taken)>) {
+        while let Some((place, whose)) = next.pop() {
+            let whose = whose - self.known[index(place)];
+            if !whose.is_empty() {
+                next.extend(self.expand(place, whose, false));
+            }
         }
     }
 
@@ -190,8 +209,13 @@ impl Search<'_> {
             leads[next[index(*to)]] = *from;
             next[index(*to)] += 1;
         }
-        let places = 0..u32::try_from(count).expect("few");
-        let mut ends: Vec<u32> = places.clone().filter(|place| left[index(*place)] == 0).collect();
+        let known = |place: &u32| self.known[index(*place)].contains(taken);
+        let places: Vec<u32> = (0..u32::try_from(count).expect("few")).filter(known).collect();
+        let mut ends: Vec<u32> = places
+            .iter()
+            .copied()
+            .filter(|place| left[index(*place)] == 0)
+            .collect();
         for place in &ends {
             self.put_back(*place);
             if let Err(what) = check(&self.world) {
@@ -210,7 +234,7 @@ impl Search<'_> {
                 }
             }
         }
-        if done != count {
+        if done != places.len() {
             let place = places.into_iter().find(|place| left[index(*place)] != 0).expect("one");
             let cycle = self.cycle(place, taken, &left);
             panic!("{taken:?}: it does not come to an end\n{}{cycle}", self.path(place));
@@ -251,30 +275,33 @@ pub fn explore(setup: &Setup) {
     world.check().expect("at the start");
     let mut states = States::default();
     states.insert(world.state());
+    let mut whose = Taken::AS_WORK | Taken::BY_THE_LAZY;
+    whose.set(Taken::BY_THE_HUNG, setup.happens.contains(Happens::LIMITS));
     let mut search = Search {
         world,
         states,
         from: vec![(0, Step::Tick)],
         old: Vec::new(),
+        known: vec![Taken::empty()],
         transitions: 0,
     };
-    let (mut next, mut expanded, mut depth, mut end_of_depth) = (0, 0, 0, 1);
-    while next < search.states.len() && !is_over(next) {
-        search.expand(u32::try_from(next).expect("few"), false);
-        next += 1;
-        expanded = next;
-        if next == end_of_depth && next < search.states.len() {
+    let (mut expanded, mut depth, mut end_of_depth) = (0, 0, 1);
+    while expanded < search.states.len() && !is_over(expanded) {
+        search.expand(u32::try_from(expanded).expect("few"), whose, true);
+        expanded += 1;
+        if expanded == end_of_depth && expanded < search.states.len() {
             depth += 1;
             end_of_depth = search.states.len();
         }
     }
     let visited = search.states.len();
-    while next < search.states.len() {
-        search.expand(u32::try_from(next).expect("few"), true);
-        next += 1;
-    }
+    let left = u32::try_from(expanded).expect("few")..u32::try_from(visited).expect("few");
+    search.follow(left.map(|place| (place, whose)).collect());
     search.check_end(Taken::AS_WORK, |world| world.check_rest());
     search.check_end(Taken::BY_THE_LAZY, |world| world.check_back());
+    if whose.contains(Taken::BY_THE_HUNG) {
+        search.check_end(Taken::BY_THE_HUNG, |world| world.check_back());
+    }
     let elapsed = begin.elapsed().as_secs_f64();
     let what = if expanded == visited {
         "all states"

@@ -300,3 +300,24 @@ fn partition_that_the_normal_world_schedules_alone() {
         ..ONE
     });
 }
+
+#[test]
+fn partitions_that_hang() {
+    explore(&Setup {
+        name: "1 PE, 2 partitions with limits of time, one exits in its own way, one queues",
+        partitions: &[managed_exit, queues],
+        happens: CALLS.union(Happens::LIMITS),
+        ..ONE
+    });
+}
+
+#[test]
+fn partition_that_hangs() {
+    explore(&Setup {
+        name: "2 PEs, which go off and come up, a partition with limits of time that wants power messages",
+        pes: 2,
+        partitions: &[wants_power_messages],
+        happens: CALLS.union(Happens::LIMITS).union(Happens::POWER),
+        ..ONE
+    });
+}

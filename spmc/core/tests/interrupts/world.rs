@@ -3,11 +3,15 @@
 use tantalum_core::{
     id::{PeIndex, VcpuIndex},
     interrupt::{Line, SOFTWARE_LINES},
-    machine::fake::{Builder, FakeInterrupt, FakeMachine, Owner, Part, PartitionBuilder, System},
+    machine::{
+        NO_DEADLINE,
+        fake::{Builder, FakeInterrupt, FakeMachine, Owner, Part, PartitionBuilder, System},
+    },
     manifest::partition::Trigger,
     partition::{Multiplicity, Partition},
     spmc::{Exit, Spmc},
     vcpu::{Model, Slot, State},
+    watch::TimeLimits,
 };
 
 const SUCCESS: u64 = 0x8400_0061;
@@ -59,6 +63,8 @@ bitflags::bitflags! {
         const IPIS = 1 << 9;
         /// Partitions handle interrupts badly: take one and say nothing, or say something that is not so.
         const CARELESS = 1 << 10;
+        /// Partitions have limits to how long they hold back the normal world's interrupts, and time passes.
+        const LIMITS = 1 << 11;
     }
 }
 
@@ -88,9 +94,19 @@ impl Setup {
         for (index, change) in self.partitions.iter().enumerate() {
             let devices = self.devices.iter().filter(|device| device.owner == index);
             builder = builder.partition_with(&format!("p{index}"), |partition| {
-                change(devices.fold(partition.unlimited(), |partition, device| {
+                let mut partition = change(devices.fold(partition.unlimited(), |partition, device| {
                     partition.device_interrupt(device.id, device.trigger)
-                }))
+                }));
+                if self.happens.contains(Happens::LIMITS) {
+                    // One slice, which is over with the next tick.
+                    partition.time_limits = TimeLimits {
+                        interrupt: 1,
+                        queued: 1,
+                        firmware: 1,
+                        start: 1,
+                    };
+                }
+                partition
             });
         }
         builder.build()
@@ -105,6 +121,8 @@ bitflags::bitflags! {
         const AS_WORK = 1 << 0;
         /// Partitions do nothing but end their turn.
         const BY_THE_LAZY = 1 << 1;
+        /// Partitions do nothing, time passes, and the normal world has interrupts.
+        const BY_THE_HUNG = 1 << 2;
     }
 }
 
@@ -335,8 +353,13 @@ impl<'s> World<'s> {
                 steps.push((Step::Device(byte(place)), Taken::empty()));
             }
         }
-        if self.happens(Happens::TIMERS) && self.time_is_awaited() {
-            steps.push((Step::Tick, Taken::AS_WORK));
+        let timers = self.happens(Happens::TIMERS) && self.time_is_awaited();
+        let limits = (0..self.setup.pes).any(|pe| {
+            let watchdog = self.system.machine.pe(pe).watchdog;
+            watchdog != NO_DEADLINE && watchdog > self.system.machine.counter()
+        });
+        if timers || limits {
+            steps.push((Step::Tick, Taken::BY_THE_HUNG | as_work_if(timers)));
         }
         for pe in 0..self.setup.pes {
             match self.running(pe) {
@@ -381,7 +404,7 @@ impl<'s> World<'s> {
         let (told, masked) = (ctx.signals.irq || ctx.signals.fiq, ctx.mask_ns_interrupts);
         steps.push((Step::Secure(here), by_all_if(self.system.machine.pending(pe).is_some())));
         if disabled {
-            steps.push((Step::Enable(here), Taken::all()));
+            steps.push((Step::Enable(here), by_all_if(true) - Taken::BY_THE_HUNG));
         } else {
             steps.push((Step::Handle(here), as_work_if(told)));
         }
@@ -403,13 +426,16 @@ impl<'s> World<'s> {
         }
         if !disabled {
             // Refused where a response is owed.
-            steps.push((Step::Wait(here), by_all_if(!owes) - as_work_if(busy)));
+            steps.push((
+                Step::Wait(here),
+                by_all_if(!owes) - as_work_if(busy) - Taken::BY_THE_HUNG,
+            ));
         }
         if self.happens(Happens::YIELDS) {
             steps.push((Step::Yield(here), Taken::empty()));
         }
         if self.happens(Happens::NORMAL_WORLD) && !masked {
-            steps.push((Step::Other(here), Taken::empty()));
+            steps.push((Step::Other(here), Taken::BY_THE_HUNG));
         }
         if self.happens(Happens::ABORTS) {
             steps.push((Step::Abort(here), Taken::empty()));

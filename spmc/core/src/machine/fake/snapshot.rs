@@ -7,8 +7,9 @@
 //! * whether virtual interrupts are asserted, and interrupts of the normal world masked, in a context that is not on a PE:
 //!   it is put back with the wrong ones, which must not matter,
 //! * memory and tables, mailboxes, notifications, shares, what was printed and how much more may be,
-//! * how long the normal world's interrupts have been held back: no partition has a limit to that,
 //! * the time: times are kept as how far off they are, and those that have passed are alike.
+//!
+//! The time that is counted of contexts with limits ([`crate::watch`]) is kept, as far as it matters.
 
 use core::sync::atomic::Ordering::Relaxed;
 use std::{boxed::Box, vec::Vec};
@@ -27,6 +28,7 @@ use crate::{
     spmc::{Attention, Pe, Running},
     timer::Timer,
     vcpu::{Model, Slot, State, Suspension},
+    watch::{Pace, kept::KeptWatch},
 };
 
 /// What time it is in a state that was put back.
@@ -68,10 +70,30 @@ struct KeptPe {
     relay: Option<Relay>,
     late: bool,
     attention: Attention,
+    crowded: bool,
     group0: u32,
     kicked: bool,
     deadline: u64,
+    watchdog: u64,
     timer_active: bool,
+}
+
+/// What is kept of a context wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct KeptContext {
+    virtual_gic: VirtualGic,
+    /// What is left of its time, and how long ago it began to be spent.
+    watch: KeptWatch,
+}
+
+impl KeptContext {
+    fn new(ctx: &Context, partition: &Partition, all: &System<'_>) -> Self {
+        let paces = all.pes.iter().map(|pe| &pe.pace);
+        Self {
+            virtual_gic: ctx.virtual_gic.clone(),
+            watch: KeptWatch::new(&ctx.watch, &partition.time_limits, all.machine.counter, paces),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,16 +104,16 @@ struct OnPe {
     preempts: bool,
     masked: bool,
     asserted: (bool, bool),
-    virtual_gic: VirtualGic,
+    kept: KeptContext,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum KeptState {
-    Off(VirtualGic),
-    Waiting(VirtualGic),
+    Off(KeptContext),
+    Waiting(KeptContext),
     OnPe(PeIndex),
     Suspended {
-        virtual_gic: VirtualGic,
+        kept: KeptContext,
         model: Model,
         why: Suspension,
         resumer: crate::abi::Target,
@@ -100,7 +122,7 @@ enum KeptState {
 }
 
 impl OnPe {
-    fn new(running: &Running<'_>) -> Self {
+    fn new(running: &Running<'_>, all: &System<'_>) -> Self {
         // Nobody faults in these models.
         let Running {
             partition,
@@ -118,31 +140,32 @@ impl OnPe {
             preempts: *preempts,
             masked: ctx.mask_ns_interrupts,
             asserted: (ctx.signals.irq, ctx.signals.fiq),
-            virtual_gic: ctx.virtual_gic.clone(),
+            kept: KeptContext::new(ctx, partition, all),
         }
     }
 }
 
-fn context(partition: &Partition, virtual_gic: &VirtualGic) -> Box<Context> {
+fn context(partition: &Partition, kept: &KeptContext) -> Box<Context> {
     let mut ctx = Box::new(Context::new(partition.roots, 0));
-    ctx.virtual_gic = virtual_gic.clone();
+    ctx.virtual_gic = kept.virtual_gic.clone();
+    ctx.watch = kept.watch.watch(NOW);
     ctx.signals.gic = partition.gic.is_some();
     ctx
 }
 
 /// A context that waits, with nothing right that is to be set when it gets a PE.
-fn parked(partition: &Partition, slot: &Slot, virtual_gic: &VirtualGic) -> Box<Context> {
-    let mut ctx = context(partition, virtual_gic);
+fn parked(partition: &Partition, slot: &Slot, kept: &KeptContext) -> Box<Context> {
+    let mut ctx = context(partition, kept);
     let wrong = slot.interrupts.deliverable() == 0;
     (ctx.signals.irq, ctx.signals.fiq) = (wrong, wrong);
     ctx
 }
 
 impl KeptState {
-    fn new(slot: &Slot) -> Self {
+    fn new(slot: &Slot, partition: &Partition, all: &System<'_>) -> Self {
         match &*slot.lock() {
-            State::Off(ctx) => Self::Off(ctx.virtual_gic.clone()),
-            State::Waiting(ctx) => Self::Waiting(ctx.virtual_gic.clone()),
+            State::Off(ctx) => Self::Off(KeptContext::new(ctx, partition, all)),
+            State::Waiting(ctx) => Self::Waiting(KeptContext::new(ctx, partition, all)),
             State::OnPe(pe) => Self::OnPe(*pe),
             State::Suspended {
                 ctx,
@@ -150,7 +173,7 @@ impl KeptState {
                 why,
                 resumer,
             } => Self::Suspended {
-                virtual_gic: ctx.virtual_gic.clone(),
+                kept: KeptContext::new(ctx, partition, all),
                 model: *model,
                 why: *why,
                 resumer: *resumer,
@@ -161,21 +184,21 @@ impl KeptState {
 
     fn state(&self, partition: &Partition, slot: &Slot) -> State {
         match self {
-            Self::Off(gic) => State::Off(parked(partition, slot, gic)),
-            Self::Waiting(gic) => State::Waiting(parked(partition, slot, gic)),
+            Self::Off(kept) => State::Off(parked(partition, slot, kept)),
+            Self::Waiting(kept) => State::Waiting(parked(partition, slot, kept)),
             Self::OnPe(pe) => State::OnPe(*pe),
             Self::Suspended {
-                virtual_gic,
+                kept,
                 model,
                 why,
                 resumer,
             } => State::Suspended {
-                ctx: parked(partition, slot, virtual_gic),
+                ctx: parked(partition, slot, kept),
                 model: *model,
                 why: *why,
                 resumer: *resumer,
             },
-            Self::Stopped => State::Stopped(context(partition, &VirtualGic::default())),
+            Self::Stopped => State::Stopped(Box::new(Context::new(partition.roots, 0))),
         }
     }
 }
@@ -221,7 +244,7 @@ impl<'s> System<'s> {
             for slot in &partition.slots {
                 let now = self.machine.counter;
                 parts.push(Kept::Slot {
-                    state: KeptState::new(slot),
+                    state: KeptState::new(slot, partition, self),
                     words: slot.interrupts.words().map(|word| word.load(Relaxed)),
                     timer: slot.interrupts.timer.lock().with_times(|time| off(time, now)),
                 });
@@ -240,14 +263,14 @@ impl<'s> System<'s> {
             relay,
             late,
             attention,
-            pace: _,
+            pace,
         } = &self.pes[index];
         let FakePe {
             live: _,
             group0,
             kicked,
             deadline,
-            watchdog: _,
+            watchdog,
             timer_active,
             el3_calls: _,
             el3_answers: _,
@@ -255,14 +278,19 @@ impl<'s> System<'s> {
         KeptPe {
             owner: self.owners[index],
             normal_world: if running.is_some() { [*x0, *x1, *x2] } else { [0; 3] },
-            contexts: chain.iter().chain(running).map(OnPe::new).collect(),
+            contexts: {
+                let all = chain.iter().chain(running);
+                all.map(|running| OnPe::new(running, self)).collect()
+            },
             booting: *booting,
             relay: *relay,
             late: *late,
             attention: *attention,
+            crowded: pace.kept(self.spmc.partitions().iter().map(|partition| &partition.time_limits)),
             group0: *group0,
             kicked: *kicked,
             deadline: off(*deadline, self.machine.counter),
+            watchdog: off(*watchdog, self.machine.counter),
             timer_active: *timer_active,
         }
     }
@@ -313,6 +341,7 @@ impl<'s> System<'s> {
                     for (word, kept) in slot.interrupts.words().into_iter().zip(words) {
                         word.store(*kept, Relaxed);
                     }
+                    slot.interrupts.forget_events();
                     *slot.interrupts.timer.lock() = timer.with_times(back);
                     *slot.lock() = state.state(partition, slot);
                 }
@@ -325,7 +354,7 @@ impl<'s> System<'s> {
         let spmc = self.spmc;
         let mut contexts = kept.contexts.iter().map(|kept| {
             let partition = spmc.find(kept.partition).expect("it was there");
-            let mut ctx = context(partition, &kept.virtual_gic);
+            let mut ctx = context(partition, &kept.kept);
             ctx.mask_ns_interrupts = kept.masked;
             (ctx.signals.irq, ctx.signals.fiq) = kept.asserted;
             Running {
@@ -349,11 +378,12 @@ impl<'s> System<'s> {
         pe.relay = kept.relay;
         pe.late = kept.late;
         pe.attention = kept.attention;
+        pe.pace = Pace::put_back(index, kept.crowded);
         self.machine.pes[index] = FakePe {
             group0: kept.group0,
             kicked: kept.kicked,
             deadline: back(kept.deadline),
-            watchdog: NO_DEADLINE,
+            watchdog: back(kept.watchdog),
             timer_active: kept.timer_active,
             ..FakePe::default()
         };
