@@ -462,7 +462,7 @@ impl Spmc {
             }
             _ if MemoryManager::serves(function) => {
                 let result = self.memory_call(caller, machine, function, asked);
-                if self.holds_back() {
+                if matches!(function, FuncId::MemRelinquish | FuncId::MemReclaim) && self.holds_back() {
                     pe.attention.insert(Attention::DUE);
                 }
                 result
