@@ -10,6 +10,7 @@ use crate::{
     s_el0::{PSTATE_EL0_MASKED, back_to_el0},
     spmc::{Action, Attention, Pe, Running, Spmc, answer, refuse, reply, success},
     vcpu::{Model, Moves, Slot, State, put_back},
+    watch::NO_LIMIT,
 };
 
 /// `VMPIDR_EL2` bit 31, RES1.
@@ -116,12 +117,20 @@ impl Spmc {
         while let Some(running) = pe.running.take() {
             let (partition, preempts) = (running.partition, running.preempts);
             retire(machine, running);
-            let afresh = self.bury(pe, machine, partition);
+            let again = preempts && pe.pace.afresh && partition.time_limits.interrupt != NO_LIMIT;
+            let afresh = if again {
+                // It starts when it is next asked for: the normal world has not run since it last did.
+                self.settle_all(machine);
+                None
+            } else {
+                self.bury(pe, machine, partition)
+            };
             if self.holds_back() {
                 pe.attention.insert(Attention::DUE);
             }
             if let Some(mut afresh) = afresh {
                 afresh.preempts = preempts;
+                pe.pace.afresh |= preempts;
                 pe.running = Some(afresh);
                 return Action::Run;
             }

@@ -222,7 +222,7 @@ impl Spmc {
             crate::mailbox::release_at_wait(running.partition);
         }
         machine.park(&mut running.ctx);
-        if matches!(running.model, Model::SecureInterrupt) {
+        if running.preempts {
             handler_ends(&mut pe.pace, machine, &mut running);
         }
         if was_init {

@@ -127,6 +127,8 @@ pub(crate) struct Pace {
     ended: u64,
     /// Whether the next secure interrupt was there already then; or when the last one came for which nobody was to be run.
     pub(crate) crowded: bool,
+    /// A partition that failed on top of something was started afresh since the last break.
+    pub(crate) afresh: bool,
 }
 
 impl Pace {
@@ -134,6 +136,7 @@ impl Pace {
         stretch: 1,
         ended: 0,
         crowded: false,
+        afresh: false,
     };
 }
 
@@ -143,7 +146,7 @@ const SHORTEST_BREAK: u32 = 15;
 /// As many interrupts of its devices without a break are a storm.
 const STORM: u32 = 32;
 
-/// The running context, which nobody has called, ends its handler.
+/// The running context, which nobody has called, ends its handler, or its start.
 #[inline]
 pub(crate) fn handler_ends<M: Machine>(pace: &mut Pace, machine: &mut M, running: &mut Running<'_>) {
     let now = machine.now();
@@ -264,6 +267,7 @@ impl Spmc {
         let pace = &mut pe.pace;
         if !pace.crowded && now.saturating_sub(pace.ended) >= limit.wrapping_shr(SHORTEST_BREAK) {
             pace.stretch = pace.stretch.wrapping_add(1).max(1);
+            pace.afresh = false;
         }
         let watch = &mut running.ctx.watch;
         if watch.stretch != pace.stretch {

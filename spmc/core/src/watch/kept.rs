@@ -74,20 +74,23 @@ fn first_stretch(place: usize) -> u32 {
 
 impl Pace {
     /// What of it is kept, where there are partitions with these limits.
-    pub(crate) fn kept<'l>(&self, mut limits: impl Iterator<Item = &'l TimeLimits>) -> bool {
+    pub(crate) fn kept<'l>(&self, mut limits: impl Iterator<Item = &'l TimeLimits>) -> [bool; 2] {
         let Self {
             stretch: _,
             ended: _,
             crowded,
+            afresh,
         } = *self;
-        crowded && limits.any(|limits| longest_slice(limits).is_some())
+        let counted = limits.any(|limits| longest_slice(limits).is_some());
+        [crowded && counted, afresh && counted]
     }
 
     /// That of the PE at a place.
-    pub(crate) fn put_back(place: usize, crowded: bool) -> Self {
+    pub(crate) fn put_back(place: usize, [crowded, afresh]: [bool; 2]) -> Self {
         Self {
             stretch: first_stretch(place),
             crowded,
+            afresh,
             ..Self::NEW
         }
     }

@@ -678,3 +678,41 @@ fn of_a_caller_are_spent_by_whom_it_has_started_afresh() {
     system.ask(0, B);
     system.respond(0, B, 0);
 }
+
+#[test]
+fn of_a_storm_are_not_new_because_the_partition_fails() {
+    let (spmc, machine) = Builder::new(2)
+        .partition_with("a", |a| a.device_interrupt(LEVEL, Trigger::Level).restart())
+        .partition("b")
+        .build();
+    let mut system = System::booted(&spmc, machine);
+    for _ in 0..3 {
+        begin_storm(&mut system);
+        let mut times = 0;
+        // The normal world gets nowhere: a secure interrupt is pending whenever it is to run.
+        while system.machine.pending(0).is_some() {
+            times += 1;
+            assert!(times < 5, "a partition that fails keeps the PE");
+            system.nwd(0, &[INTERRUPT]);
+            assert_eq!(system.owner(0), runs(A, 0));
+            system.smc(0, &[ABORT]);
+            if system.owner(0) == runs(A, 0) {
+                system.hvc(0, &[0xff03, u64::from(LEVEL), 1, 0]);
+                system.machine.advance(1_000_000);
+                system.smc(0, &[MSG_WAIT]);
+            }
+            assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, NORMAL_WORLD_RESUME));
+        }
+        assert_eq!(times, 2, "it starts afresh once");
+        assert!(!system.machine.interrupts[&LEVEL].enabled);
+        system.ask(0, B);
+        system.respond(0, B, 0);
+        // When it is next asked for, it starts.
+        system.machine.interrupts.get_mut(&LEVEL).expect("set up").high = false;
+        system.machine.advance(1_000_000);
+        system.nwd(0, &request(0, A));
+        assert_eq!(system.owner(0), runs(A, 0));
+        system.smc(0, &[MSG_WAIT]);
+        assert_eq!((system.owner(0), system.regs(0)), (NWD, error(BUSY)));
+    }
+}

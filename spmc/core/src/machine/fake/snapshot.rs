@@ -70,7 +70,7 @@ struct KeptPe {
     relay: Option<Relay>,
     late: bool,
     attention: Attention,
-    crowded: bool,
+    pace: [bool; 2],
     group0: u32,
     kicked: bool,
     deadline: u64,
@@ -286,7 +286,7 @@ impl<'s> System<'s> {
             relay: *relay,
             late: *late,
             attention: *attention,
-            crowded: pace.kept(self.spmc.partitions().iter().map(|partition| &partition.time_limits)),
+            pace: pace.kept(self.spmc.partitions().iter().map(|partition| &partition.time_limits)),
             group0: *group0,
             kicked: *kicked,
             deadline: off(*deadline, self.machine.counter),
@@ -378,7 +378,7 @@ impl<'s> System<'s> {
         pe.relay = kept.relay;
         pe.late = kept.late;
         pe.attention = kept.attention;
-        pe.pace = Pace::put_back(index, kept.crowded);
+        pe.pace = Pace::put_back(index, kept.pace);
         self.machine.pes[index] = FakePe {
             group0: kept.group0,
             kicked: kept.kicked,
