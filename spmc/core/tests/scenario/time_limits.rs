@@ -716,3 +716,126 @@ fn of_a_storm_are_not_new_because_the_partition_fails() {
         assert_eq!((system.owner(0), system.regs(0)), (NWD, error(BUSY)));
     }
 }
+
+/// From here on nobody does anything, and the normal world has an interrupt for each PE: all come back to it in time.
+fn all_come_back(system: &mut System<'_>) -> Result<(), String> {
+    const EXITS: usize = 300;
+    for pe in 0..system.pe_count() {
+        let begin = system.machine.counter();
+        for _ in 0..EXITS {
+            if system.owner(pe) == NWD {
+                break;
+            }
+            if system.ctx(pe).mask_ns_interrupts {
+                if !pass(system, pe) {
+                    return Err(format!("nobody's time is counted on PE {pe}"));
+                }
+            } else {
+                system.exit(pe, NS_INTERRUPT);
+            }
+        }
+        let spent = system.machine.counter() - begin;
+        // Each partition once for what it does, and once for a start.
+        if system.owner(pe) != NWD || spent > 3 * (10_000 + 20_000) + 10_000 {
+            return Err(format!("PE {pe} is not back after {spent} ticks"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bring_every_pe_back_whatever_has_happened() {
+    let limited = |mut partition: PartitionBuilder| {
+        let limits = &mut partition.time_limits;
+        (limits.interrupt, limits.queued, limits.firmware, limits.start) = (10_000, 10_000, 10_000, 20_000);
+        partition
+    };
+    for seed in 0..300_u64 {
+        let (spmc, machine) = Builder::new(2)
+            .partition_with("a", |a| {
+                limited(exits(a.device_interrupt(EDGE, Trigger::Edge).restart()))
+            })
+            .partition_with("b", |b| {
+                let b = if seed % 2 == 0 { b.migratable() } else { b };
+                limited(b.device_interrupt(LEVEL, Trigger::Level).restart())
+            })
+            .partition_with("c", |c| limited(if seed % 3 == 0 { c.queued() } else { exits(c) }))
+            .build();
+        let mut system = System::booted(&spmc, machine);
+        let mut state = seed;
+        let mut random = |limit: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % limit
+        };
+        let steps = 20 + random(60);
+        let mut log = Vec::new();
+        for _ in 0..steps {
+            let pe = usize::try_from(random(2)).expect("few");
+            let (what, other) = (random(24), [A, B, C][usize::try_from(random(3)).expect("few")]);
+            log.push((pe, what, other));
+            step(&mut system, pe, what, other);
+        }
+        if let Err(what) = all_come_back(&mut system) {
+            panic!("seed {seed}: {what} after {log:x?}\n{}", system.fingerprint());
+        }
+    }
+}
+
+/// Something happens on a PE.
+fn step(system: &mut System<'_>, pe: usize, what: u64, other: u64) {
+    match what {
+        0 => system.machine.raise(EDGE),
+        1 => system.machine.interrupts.get_mut(&LEVEL).expect("set up").high ^= true,
+        2 => system.machine.interrupts.get_mut(&EDGE).expect("set up").pe ^= 1,
+        3 => system.machine.advance(700),
+        _ if system.owner(pe) == NWD => step_of_the_normal_world(system, pe, what, other),
+        _ => step_of_a_partition(system, pe, what, other),
+    }
+}
+
+fn step_of_the_normal_world(system: &mut System<'_>, pe: usize, what: u64, other: u64) {
+    let registers = match what {
+        4..9 => request(0, other),
+        9..12 => [RUN, target(other, pe as u64), 0, 0, 0, 0, 0, 0],
+        _ if system.machine.pending(pe).is_some() => [INTERRUPT, 0, 0, 0, 0, 0, 0, 0],
+        _ => return,
+    };
+    system.nwd(pe, &registers);
+}
+
+fn step_of_a_partition(system: &mut System<'_>, pe: usize, what: u64, other: u64) {
+    let Owner::Partition(me, _) = system.owner(pe) else {
+        return;
+    };
+    let (me, vcpu) = (u64::from(me), pe as u64);
+    let hvc = |system: &mut System<'_>, registers: &[u64]| {
+        if matches!(system.owner(pe), Owner::Partition(..)) {
+            system.hvc(pe, registers);
+        }
+    };
+    let call = match what {
+        4..8 => response(me, system.owes(pe).map_or(0, u64::from)),
+        8..11 => request(me, other),
+        11..14 => [MSG_WAIT, 0, 0, 0, 0, 0, 0, 0],
+        14 => [YIELD, 0, 0, 0, 0, 0, 0, 0],
+        15 => [RUN, target(other, vcpu), 0, 0, 0, 0, 0, 0],
+        16 => {
+            return [EDGE, LEVEL, 4]
+                .map(|id| hvc(system, &[0xff03, u64::from(id), 1, 0]))
+                .into_iter()
+                .collect();
+        }
+        17 => return hvc(system, &[0xff04]),
+        18 => return hvc(system, &[0xff08, other & 7, other & 7]),
+        19 => return hvc(system, &[0xff0a, vcpu ^ 1]),
+        22 if other == B => [ABORT, 0, 0, 0, 0, 0, 0, 0],
+        _ => {
+            let masked = system.ctx(pe).mask_ns_interrupts;
+            system.exit(pe, if what < 22 && !masked { NS_INTERRUPT } else { Exit::Irq });
+            return;
+        }
+    };
+    system.smc(pe, &call);
+}
