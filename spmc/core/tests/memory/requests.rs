@@ -9,7 +9,7 @@ use tantalum_stage2::{
 use crate::{
     errors::{DONATE, INVALID, LEND, SHARE, good, open, refused},
     message::{Form, Message, NORMAL, NX, RO, RW},
-    world::{NS, NS_DEVICE, NWD, SP1, SP2, SP3, World, page, sp_base},
+    world::{NS, NS_DEVICE, NS_HIGH, NWD, SP1, SP2, SP3, World, page, sp_base},
 };
 
 /// Every other page of the normal world from `first` on.
@@ -332,6 +332,21 @@ fn only_cached_memory_and_devices_are_passed_on() {
         drop(tables);
         let message = Message::send(Form::V1_2, SP1, &[(SP2, RW)], &[(at, 1)]);
         assert_eq!(w.send(SP1, LEND, &message).map(drop), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_borrower_gets_nothing_that_it_can_not_address() {
+    let mut w = World::new(1);
+    for ranges in [vec![(NS_HIGH, 1)], vec![(NS, 2), (NS_HIGH, 1)]] {
+        let message = Message::send(Form::V1_2, NWD, &[(SP1, RW)], &ranges).normal();
+        let handle = w.send(NWD, SHARE, &message).unwrap();
+        let before = w.snapshot();
+        let request = Message::retrieve(Form::V1_2, NWD, handle, &[(SP1, RW)]);
+        assert_eq!(w.retrieve(SP1, &request).map(drop), Err(FfaError::Denied));
+        assert_eq!(w.snapshot(), before);
+        w.check(0);
+        w.reclaim(NWD, handle, 0).unwrap();
     }
 }
 

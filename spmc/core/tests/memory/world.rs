@@ -34,6 +34,8 @@ pub const NS: u64 = 0x4000_0000;
 pub const NS_PAGES: u64 = 0x8000;
 /// Pages of it that exist.
 pub const NS_REAL: u64 = 64;
+/// More of it, above what a partition can address.
+pub const NS_HIGH: u64 = 1 << 40;
 /// A device of the normal world.
 pub const NS_DEVICE: u64 = 0x0900_0000;
 /// Pages of a partition that are its own, read, write and execute.
@@ -108,6 +110,10 @@ impl World {
             MemoryRange {
                 kind: MemoryKind::NsMemory,
                 range: range(NS, NS_PAGES),
+            },
+            MemoryRange {
+                kind: MemoryKind::NsMemory,
+                range: range(NS_HIGH, 16),
             },
             MemoryRange {
                 kind: MemoryKind::NsDeviceMemory,
