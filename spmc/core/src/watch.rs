@@ -311,12 +311,11 @@ impl Spmc {
         let (limit, partition) = (running.limit(holding), running.partition);
         let interrupts = &running.slot.interrupts;
         let watch = &mut running.ctx.watch;
-        let events = interrupts.events();
-        let count = events.wrapping_sub(watch.events);
+        let count = interrupts.events_since(watch.events);
         if watch.stormed || count < STORM {
             return false;
         }
-        (watch.left, watch.events, watch.stormed) = (limit, events, true);
+        (watch.left, watch.events, watch.stormed) = (limit, interrupts.events(), true);
         let line = interrupts.last_event();
         let _ = self.change(machine, pe, partition, line, InterruptChange::Disable);
         report::storm(machine, partition, partition.interrupt_id(line), count);

@@ -150,9 +150,14 @@ impl VirtualInterrupts {
         self.events.store(count | u32::from(line.0), Relaxed);
     }
 
-    /// How many interrupts of devices have come.
+    /// Where the count of interrupts of devices is, for [`Self::events_since`].
     pub(crate) fn events(&self) -> u32 {
-        self.events.load(Relaxed) >> 6
+        self.events.load(Relaxed) & !63
+    }
+
+    /// How many have come since the count was `earlier`, which may have gone round.
+    pub(crate) fn events_since(&self, earlier: u32) -> u32 {
+        self.events().wrapping_sub(earlier) >> 6
     }
 
     /// The last of them.
@@ -458,5 +463,22 @@ impl Spmc {
             running.assert_interrupts();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_counted_when_their_count_goes_round() {
+        let interrupts = VirtualInterrupts::default();
+        interrupts.events.store(u32::MAX & !63, Relaxed);
+        let earlier = interrupts.events();
+        for count in 1..40 {
+            interrupts.count_event(Line::IPI);
+            assert_eq!(interrupts.events_since(earlier), count);
+        }
+        assert_eq!(interrupts.last_event(), Line::IPI);
     }
 }
