@@ -24,7 +24,7 @@ impl Spmc {
         pe.running = None;
         pe.chain.clear();
         pe.relay = None;
-        pe.late = false;
+        pe.late = None;
         pe.attention = Attention::DUE;
         pe.normal_world = [0; 18];
         pe.booting = Some(0);
@@ -134,15 +134,16 @@ impl Spmc {
                 pe.running = Some(afresh);
                 return Action::Run;
             }
+            let error = why_gone(pe);
             let Some(mut caller) = pe.chain.pop() else {
                 return if preempts {
                     Action::NormalWorld
                 } else {
-                    self.chain_is_gone(pe, machine)
+                    self.chain_is_gone(pe, machine, error)
                 };
             };
             if !preempts {
-                abi::put_error(&mut caller.ctx.x, why_gone(pe));
+                abi::put_error(&mut caller.ctx.x, error);
             }
             let goes_on = !caller.partition.is_stopped();
             if goes_on {
@@ -158,12 +159,13 @@ impl Spmc {
 
     /// Goes on with whoever waits for a context that is gone, or that was just started. At boot it is the next to start.
     pub(crate) fn unwind<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+        let error = why_gone(pe);
         match pe.chain.pop() {
             Some(mut caller) => {
-                abi::put_error(&mut caller.ctx.x, why_gone(pe));
+                abi::put_error(&mut caller.ctx.x, error);
                 self.resume_caller(pe, machine, caller)
             }
-            None => self.chain_is_gone(pe, machine),
+            None => self.chain_is_gone(pe, machine, error),
         }
     }
 
@@ -187,12 +189,12 @@ impl Spmc {
                 refuse(pe, error)
             };
         };
-        pe.late = true;
-        pe.attention.insert(Attention::WATCH);
         if let Some(mut caller) = pe.running.replace(running) {
             machine.park(&mut caller.ctx);
             pe.chain.push(caller);
         }
+        pe.late = Some(pe.chain.len());
+        pe.attention.insert(Attention::WATCH);
         Action::Run
     }
 
@@ -221,13 +223,12 @@ impl Spmc {
     }
 
     /// Nobody of the call chain is left: the PE goes on with its boot or a power message, or the normal world learns of it.
-    fn chain_is_gone<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M) -> Action {
+    fn chain_is_gone<'s, M: Machine>(&'s self, pe: &mut Pe<'s>, machine: &mut M, error: FfaError) -> Action {
         if pe.booting.is_some() {
             self.boot_next(pe, machine)
         } else if pe.relay.is_some() {
             self.relay_answered(pe, machine, crate::power::PSCI_DENIED)
         } else {
-            let error = why_gone(pe);
             refuse(pe, error)
         }
     }
@@ -263,9 +264,9 @@ impl Spmc {
     }
 }
 
-/// What is told to whoever waits for a context that is gone: to ask again when it was only started.
+/// What is told to whoever waits for a context that has just left the PE: to ask again when it was only started.
 fn why_gone(pe: &mut Pe<'_>) -> FfaError {
-    if core::mem::take(&mut pe.late) {
+    if pe.late.take_if(|depth| *depth == pe.chain.len()).is_some() {
         FfaError::Busy
     } else {
         FfaError::Aborted

@@ -90,7 +90,7 @@ impl Spmc {
             Some(running) => {
                 pe.running = Some(running);
                 pe.attention.insert(Attention::WATCH);
-                pe.late = true;
+                pe.late = Some(0);
                 Action::Run
             }
             None => refuse(pe, FfaError::Denied),

@@ -123,8 +123,8 @@ pub struct Pe<'s> {
     pub(crate) booting: Option<usize>,
     /// The power message that partitions of this PE are being told of.
     pub(crate) relay: Option<Relay>,
-    /// The context that starts was asked for, and not called: whoever asked is to ask again.
-    pub(crate) late: bool,
+    /// The context that starts above so many callers was asked for, and not called: whoever asked is to ask again.
+    pub(crate) late: Option<usize>,
     /// What it has to look after at the end of a step.
     pub(crate) attention: Attention,
     /// How handlers follow each other.
@@ -312,7 +312,7 @@ impl Spmc {
             chain: Vec::with_capacity(self.partitions.len()),
             booting: None,
             relay: None,
-            late: false,
+            late: None,
             attention: Attention::empty(),
             pace: Pace::NEW,
         })

@@ -436,3 +436,28 @@ fn work_for_it_is_ended_by_the_normal_world() {
     assert_eq!((system.owner(0), system.regs(0)[0]), (NWD, MSG_WAIT));
     system.ask(0, M);
 }
+
+#[test]
+fn whom_it_calls_while_it_starts_late_is_told_apart_from_it() {
+    let (spmc, machine) = system();
+    let mut system = System::booted(&spmc, machine);
+    system.ask(0, A);
+    system.smc(0, &[ABORT]);
+    system.smc(0, &[MSG_WAIT]);
+    system.ask(1, C);
+    system.smc(1, &request(C, A));
+    assert_eq!(system.owner(1), runs(A, 1));
+    system.forward(1, A, B);
+    system.smc(1, &[ABORT]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (runs(A, 1), error(ABORTED)),
+        "b is gone"
+    );
+    system.smc(1, &[MSG_WAIT]);
+    assert_eq!(
+        (system.owner(1), system.regs(1)),
+        (runs(C, 1), error(BUSY)),
+        "a is there now"
+    );
+}

@@ -68,7 +68,7 @@ struct KeptPe {
     contexts: Vec<OnPe>,
     booting: Option<usize>,
     relay: Option<Relay>,
-    late: bool,
+    late: Option<usize>,
     attention: Attention,
     pace: [bool; 2],
     group0: u32,
