@@ -64,6 +64,11 @@ fn queues(mut partition: PartitionBuilder) -> PartitionBuilder {
     partition.queued().migratable()
 }
 
+fn virtual_gic(mut partition: PartitionBuilder) -> PartitionBuilder {
+    partition.virtual_gic = true;
+    partition
+}
+
 fn scheduled(mut partition: PartitionBuilder) -> PartitionBuilder {
     partition.sri_policy = SriPolicy::all();
     partition
@@ -319,5 +324,38 @@ fn partition_that_hangs() {
         partitions: &[wants_power_messages],
         happens: CALLS.union(Happens::LIMITS).union(Happens::POWER),
         ..ONE
+    });
+}
+
+#[test]
+fn virtual_interrupt_controller() {
+    explore(&Setup {
+        name: "1 PE, a partition with a virtual interrupt controller and one without, an edge and a level",
+        partitions: &[virtual_gic, same],
+        devices: &[EDGE, Device { owner: 0, ..LEVEL }],
+        ..ONE
+    });
+}
+
+#[test]
+fn virtual_interrupt_controller_that_moves() {
+    explore(&Setup {
+        name: "2 PEs, 2 migratable partitions, one with a virtual interrupt controller, an edge and a level",
+        partitions: &[
+            |partition| virtual_gic(partition).migratable(),
+            PartitionBuilder::migratable,
+        ],
+        ..TWO
+    });
+}
+
+#[test]
+fn virtual_interrupt_controllers_of_a_pinned_partition() {
+    explore(&Setup {
+        name: "2 PEs, a pinned partition with virtual interrupt controllers, a level that moves, IPIs and timers",
+        pes: 2,
+        partitions: &[virtual_gic],
+        devices: &[Device { owner: 0, ..LEVEL }],
+        happens: CALLS.union(Happens::ROUTES).union(Happens::IPIS).union(Happens::TIMERS),
     });
 }

@@ -2,7 +2,10 @@
 
 use tantalum_core::{
     id::{PeIndex, VcpuIndex},
-    interrupt::{Line, SOFTWARE_LINES},
+    interrupt::{
+        Line, SOFTWARE_LINES,
+        virtual_gic::{ACTIVE, HARDWARE, PENDING},
+    },
     machine::{
         NO_DEADLINE,
         fake::{Builder, FakeInterrupt, FakeMachine, Owner, Part, PartitionBuilder, System},
@@ -34,6 +37,16 @@ const GET: u64 = 0xff04;
 const DEACTIVATE: u64 = 0xff08;
 const RECONFIGURE: u64 = 0xff09;
 const SEND_IPI: u64 = 0xff0a;
+const DISTRIBUTOR: u64 = 0x0800_0000;
+const ROUTES: u64 = DISTRIBUTOR + 0x6000;
+/// The second frame of the first redistributor, and bytes to the next.
+const PRIVATE: u64 = 0x080b_0000;
+const STRIDE: u64 = 0x2_0000;
+/// Groups and enable bits of the first interrupts.
+const GROUP: u64 = 0x80;
+const SET_ENABLE: u64 = 0x100;
+/// The number of an interrupt in a list register.
+const NUMBER: u64 = 0xffff_ffff;
 
 /// The time between two ticks: the shortest time that a context waits for its timer.
 const TICK: u64 = 1250;
@@ -306,6 +319,22 @@ impl<'s> World<'s> {
         devices.any(|(device, _)| slot.interrupts.is_pending(self.line(device)))
     }
 
+    /// Whether a partition has a virtual interrupt controller.
+    fn has_gic(&self, partition: usize) -> bool {
+        self.partition(partition).gic.is_some()
+    }
+
+    /// What list registers have of an interrupt, wherever the context is.
+    fn listed(&self, owner: usize, id: u32) -> u64 {
+        let mut states = 0;
+        self.system.each_virtual_gic(&mut |partition, gic| {
+            let own = gic.list.iter().filter(|_| place(partition.as_u16()) == owner);
+            let same = own.filter(|entry| **entry & NUMBER == u64::from(id));
+            states |= same.fold(0, |states, entry| states | entry & (PENDING | ACTIVE));
+        });
+        states
+    }
+
     fn timer_is_armed(slot: &Slot) -> bool {
         slot.interrupts.is_active(Line::TIMER)
     }
@@ -401,7 +430,10 @@ impl<'s> World<'s> {
         let starting = self.is_starting(pe);
         let disabled = starting && !self.enabled_by(me).iter().all(|line| slot.interrupts.is_enabled(*line));
         let ctx = self.system.ctx(pe);
-        let (told, masked) = (ctx.signals.irq || ctx.signals.fiq, ctx.mask_ns_interrupts);
+        let masked = ctx.mask_ns_interrupts;
+        let told = ctx.signals.irq
+            || ctx.signals.fiq
+            || ctx.virtual_gic.list.iter().any(|entry| entry & (PENDING | ACTIVE) != 0);
         steps.push((Step::Secure(here), by_all_if(self.system.machine.pending(pe).is_some())));
         if disabled {
             steps.push((Step::Enable(here), by_all_if(true) - Taken::BY_THE_HUNG));
@@ -517,6 +549,10 @@ impl<'s> World<'s> {
         let at = |pe: u8| usize::from(pe);
         match step {
             Step::Device(place) => self.raise(at(place)),
+            Step::Route(pe, device, to) if self.drives_gic(at(pe)) => {
+                let interrupt = u64::from(self.setup.devices[at(device)].id);
+                self.write(at(pe), ROUTES + 8 * interrupt, 8, u64::from(to));
+            }
             Step::Route(pe, device, to) => {
                 let interrupt = u64::from(self.setup.devices[at(device)].id);
                 self.hvc(at(pe), &[RECONFIGURE, interrupt, 0, u64::from(to)]);
@@ -547,12 +583,18 @@ impl<'s> World<'s> {
             Step::Get(pe) => {
                 self.get(at(pe));
             }
+            Step::Deactivate(pe, device) if self.drives_gic(at(pe)) => {
+                self.end(at(pe), self.setup.devices[at(device)].id)
+            }
             Step::Deactivate(pe, device) => {
                 let interrupt = u64::from(self.setup.devices[at(device)].id);
                 self.hvc(at(pe), &[DEACTIVATE, interrupt, interrupt]);
             }
             Step::Enable(pe) => {
-                let me = self.running(at(pe)).expect("it runs").0;
+                let (me, vcpu) = self.running(at(pe)).expect("it runs");
+                if self.has_gic(me) {
+                    return self.set_up(at(pe), me, vcpu);
+                }
                 for line in self.enabled_by(me) {
                     let interrupt = u64::from(self.partition(me).interrupt_id(line));
                     self.hvc(at(pe), &[ENABLE, interrupt, 1, 0]);
@@ -561,6 +603,10 @@ impl<'s> World<'s> {
             Step::Arm(pe) => self.set_timer(at(pe), Some(TICK)),
             Step::Disarm(pe) => self.set_timer(at(pe), None),
             Step::Tick => self.system.machine.advance(TICK),
+            Step::Ipi(pe, to) if self.drives_gic(at(pe)) => {
+                let ipi = u64::try_from(Line::IPI.number()).expect("small");
+                self.write_system_register(at(pe), [0, 12, 11, 5], ipi << 24 | 1 << to);
+            }
             Step::Ipi(pe, to) => self.hvc(at(pe), &[SEND_IPI, u64::from(to)]),
             Step::Secure(pe) if self.system.owner(at(pe)) == Owner::NormalWorld => self.call(at(pe), &[INTERRUPT]),
             Step::Secure(pe) => self.exit(at(pe), Exit::Irq),
@@ -611,6 +657,9 @@ impl<'s> World<'s> {
     /// Takes an interrupt and returns its number. Another context may be on top of this one afterwards.
     fn get(&mut self, pe: usize) -> Option<Line> {
         let slot = self.running_slot(pe)?;
+        if self.drives_gic(pe) {
+            return self.acknowledge(pe);
+        }
         let before = slot.interrupts.deliverable();
         self.hvc(pe, &[GET]);
         let (me, _) = place_of(slot, self.system.spmc)?;
@@ -624,8 +673,23 @@ impl<'s> World<'s> {
     }
 
     fn handle(&mut self, pe: usize) {
-        let Some((me, _)) = self.running(pe) else { return };
-        match self.get(pe) {
+        let Some((me, vcpu)) = self.running(pe) else { return };
+        let taken = self.get(pe);
+        if !self.drives_gic(pe) {
+            return self.quiet(pe, me, taken);
+        }
+        let mut list = self.system.ctx(pe).virtual_gic.list.into_iter();
+        let active = list.find(|entry| entry & ACTIVE != 0);
+        let active = active.and_then(|entry| u32::try_from(entry & NUMBER).ok());
+        self.quiet(pe, me, taken.or(active.and_then(|id| self.partition(me).line(id))));
+        if let Some(id) = active.filter(|_| self.running(pe) == Some((me, vcpu))) {
+            self.end(pe, id);
+        }
+    }
+
+    /// Makes what has raised an interrupt quiet.
+    fn quiet(&mut self, pe: usize, me: usize, line: Option<Line>) {
+        match line {
             Some(Line::TIMER) if self.running(pe).is_some_and(|(now, _)| now == me) => self.set_timer(pe, None),
             Some(line) => {
                 let level = |(_, device): &(usize, Device)| device.trigger == Trigger::Level;
@@ -639,16 +703,78 @@ impl<'s> World<'s> {
         }
     }
 
+    /// Whether whoever has the PE has a virtual interrupt controller.
+    fn drives_gic(&self, pe: usize) -> bool {
+        self.running(pe).is_some_and(|(me, _)| self.has_gic(me))
+    }
+
+    /// A context sets up its interrupt controller.
+    fn set_up(&mut self, pe: usize, me: usize, vcpu: usize) {
+        let private = PRIVATE + STRIDE * u64::try_from(vcpu).expect("few");
+        self.write(pe, DISTRIBUTOR, 4, 0b10);
+        self.write(pe, private + GROUP, 4, NUMBER);
+        self.write(pe, DISTRIBUTOR + GROUP + 4, 4, NUMBER);
+        for line in self.enabled_by(me) {
+            let id = self.partition(me).interrupt_id(line);
+            let base = if id < 32 { private } else { DISTRIBUTOR };
+            self.write(pe, base + SET_ENABLE + u64::from(id / 32 * 4), 4, 1 << (id % 32));
+        }
+    }
+
+    /// A context writes to memory, from x7.
+    fn write(&mut self, pe: usize, address: u64, bytes: u64, value: u64) {
+        self.system.ctx(pe).x[7] = value;
+        let iss = 1 << 24 | u64::from(bytes.ilog2()) << 22 | 7 << 16 | 1 << 6 | 0x07;
+        let exit = Exit::Synchronous {
+            esr: 0x24 << 26 | 1 << 25 | iss,
+            far: address,
+            hpfar: address >> 12 << 4,
+        };
+        self.exit(pe, exit);
+    }
+
+    /// Takes an interrupt as the hardware does it, without an exit: one that is pending and not active.
+    fn acknowledge(&mut self, pe: usize) -> Option<Line> {
+        let list = &mut self.system.ctx(pe).virtual_gic.list;
+        let entry = list.iter_mut().find(|entry| **entry & (PENDING | ACTIVE) == PENDING)?;
+        *entry ^= PENDING | ACTIVE;
+        let id = u32::try_from(*entry & NUMBER).expect("32 bits");
+        let (me, _) = self.running(pe)?;
+        for (device, Device { id: own, .. }) in self.devices(me).collect::<Vec<_>>() {
+            if own == id {
+                set(&mut self.outside.raised, device, false);
+            }
+        }
+        self.partition(me).line(id)
+    }
+
+    /// Ends an interrupt as the hardware does it, if it is active.
+    fn end(&mut self, pe: usize, id: u32) {
+        let list = &mut self.system.ctx(pe).virtual_gic.list;
+        let same = |entry: &&mut u64| **entry & ACTIVE != 0 && **entry & NUMBER == u64::from(id);
+        if let Some(entry) = list.iter_mut().find(same) {
+            *entry &= !ACTIVE;
+            if *entry & HARDWARE != 0 {
+                self.irq(id).active = false;
+            }
+        }
+    }
+
+    /// Writes a system register as a context would, from x5: op1, CRn, CRm, op2.
+    fn write_system_register(&mut self, pe: usize, [op1, crn, crm, op2]: [u64; 4], value: u64) {
+        self.system.ctx(pe).x[5] = value;
+        let iss = 3 << 20 | op2 << 17 | op1 << 14 | crn << 10 | 5 << 5 | crm << 1;
+        let esr = 0x18 << 26 | 1 << 25 | iss;
+        self.exit(pe, Exit::Synchronous { esr, far: 0, hpfar: 0 });
+    }
+
     /// Writes the registers of the timer as a context would, from x5.
     fn set_timer(&mut self, pe: usize, after: Option<u64>) {
         const VALUE: u64 = 0;
         const CONTROL: u64 = 1;
         for (register, value) in [(VALUE, after.unwrap_or(0)), (CONTROL, u64::from(after.is_some()))] {
             if self.running(pe).is_some() {
-                self.system.ctx(pe).x[5] = value;
-                let iss = 3 << 20 | register << 17 | 3 << 14 | 14 << 10 | 5 << 5 | 2 << 1;
-                let esr = 0x18 << 26 | 1 << 25 | iss;
-                self.exit(pe, Exit::Synchronous { esr, far: 0, hpfar: 0 });
+                self.write_system_register(pe, [3, 14, 2, register], value);
             }
         }
     }
@@ -696,8 +822,9 @@ impl<'s> World<'s> {
         }
         let irq = self.system.machine.interrupts[&id];
         let line = self.line(device);
-        let pending = partition.slots.iter().any(|slot| slot.interrupts.is_pending(line));
-        let taken = partition.slots.iter().any(|slot| slot.interrupts.is_active(line));
+        let listed = self.listed(owner, id);
+        let pending = listed & PENDING != 0 || partition.slots.iter().any(|slot| slot.interrupts.is_pending(line));
+        let taken = listed & ACTIVE != 0 || partition.slots.iter().any(|slot| slot.interrupts.is_active(line));
         let raised = self.outside.raised & bit(device) != 0;
         if trigger == Trigger::Edge && raised && !irq.latched && !pending {
             return Err(format!("the edge is lost: {irq:?}"));
@@ -733,8 +860,18 @@ impl<'s> World<'s> {
                 let told_to_exit = slot.interrupts.is_pending(Line::MANAGED_EXIT);
                 let stopped = self.running(pe).is_some_and(|(me, _)| self.partition(me).is_stopped());
                 let kicked = self.system.machine.pending(pe).is_some();
+                let has_gic = self.drives_gic(pe);
                 let ctx = self.system.ctx(pe);
-                if (ctx.signals.irq || ctx.signals.fiq) != deliverable && !kicked {
+                if has_gic {
+                    // Few enough for the list registers.
+                    let wrong = deliverable && !kicked || ctx.signals.irq || ctx.signals.fiq;
+                    let all = ctx.virtual_gic.list.iter().all(|entry| *entry == 0) || ctx.signals.list;
+                    if wrong || !all {
+                        return Err(format!(
+                            "who runs on PE {pe} does not find its interrupts in its list registers"
+                        ));
+                    }
+                } else if (ctx.signals.irq || ctx.signals.fiq) != deliverable && !kicked {
                     return Err(format!("who runs on PE {pe} is not told of its interrupts, or of none"));
                 }
                 if told_to_exit && !ctx.mask_ns_interrupts {
@@ -780,7 +917,9 @@ impl<'s> World<'s> {
         for (place, Device { id, owner, .. }) in self.setup.devices.iter().enumerate() {
             let irq = self.system.machine.interrupts[id];
             let raised = self.outside.raised & bit(place) != 0;
-            if (raised || irq.high || irq.active) && !self.partition(*owner).is_stopped() {
+            // One that its partition has taken and not ended does not come before it does.
+            let left = self.listed(*owner, *id) & ACTIVE != 0;
+            if (raised || irq.high || irq.active) && !left && !self.partition(*owner).is_stopped() {
                 return Err(format!("interrupt {id} was not handled: {irq:?}"));
             }
         }

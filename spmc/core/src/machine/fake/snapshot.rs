@@ -121,6 +121,25 @@ enum KeptState {
     Stopped,
 }
 
+impl System<'_> {
+    /// Shows the virtual CPU interface of each context, with its partition's id, wherever the context is.
+    pub fn each_virtual_gic(&self, tell: &mut dyn FnMut(EndpointId, &VirtualGic)) {
+        for partition in self.spmc.partitions() {
+            for slot in &partition.slots {
+                match &*slot.lock() {
+                    State::Off(ctx) | State::Waiting(ctx) | State::Suspended { ctx, .. } | State::Stopped(ctx) => {
+                        tell(partition.endpoint(), &ctx.virtual_gic);
+                    }
+                    State::OnPe(_) => {}
+                }
+            }
+        }
+        for running in self.pes.iter().flat_map(|pe| pe.chain.iter().chain(&pe.running)) {
+            tell(running.partition.endpoint(), &running.ctx.virtual_gic);
+        }
+    }
+}
+
 impl OnPe {
     fn new(running: &Running<'_>, all: &System<'_>) -> Self {
         // Nobody faults in these models.
@@ -145,17 +164,20 @@ impl OnPe {
     }
 }
 
-fn context(partition: &Partition, kept: &KeptContext) -> Box<Context> {
-    let mut ctx = Box::new(Context::new(partition.roots, 0));
-    ctx.virtual_gic = kept.virtual_gic.clone();
+fn context(partition: &Partition, slot: &Slot, kept: &KeptContext) -> Box<Context> {
+    let vcpu = partition.slots.iter().position(|other| core::ptr::eq(other, slot));
+    let vmpidr = vcpu.and_then(|vcpu| u64::try_from(vcpu).ok());
+    let mut ctx = Box::new(Context::new(partition.roots, vmpidr.expect("its own")));
     ctx.watch = kept.watch.watch(NOW);
     ctx.signals.gic = partition.gic.is_some();
+    ctx.virtual_gic = kept.virtual_gic.clone();
+    ctx.signals.list = ctx.virtual_gic.list.iter().any(|entry| *entry != 0);
     ctx
 }
 
 /// A context that waits, with nothing right that is to be set when it gets a PE.
 fn parked(partition: &Partition, slot: &Slot, kept: &KeptContext) -> Box<Context> {
-    let mut ctx = context(partition, kept);
+    let mut ctx = context(partition, slot, kept);
     let wrong = slot.interrupts.deliverable() == 0;
     (ctx.signals.irq, ctx.signals.fiq) = (wrong, wrong);
     ctx
@@ -354,12 +376,13 @@ impl<'s> System<'s> {
         let spmc = self.spmc;
         let mut contexts = kept.contexts.iter().map(|kept| {
             let partition = spmc.find(kept.partition).expect("it was there");
-            let mut ctx = context(partition, &kept.kept);
+            let slot = partition.slot(kept.vcpu).expect("it was there");
+            let mut ctx = context(partition, slot, &kept.kept);
             ctx.mask_ns_interrupts = kept.masked;
             (ctx.signals.irq, ctx.signals.fiq) = kept.asserted;
             Running {
                 partition,
-                slot: partition.slot(kept.vcpu).expect("it was there"),
+                slot,
                 vcpu: kept.vcpu,
                 ctx,
                 model: kept.model,
