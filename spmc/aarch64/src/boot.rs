@@ -2,14 +2,14 @@
 #![expect(unsafe_code, reason = "sets the vectors, and takes what the entry code hands over")]
 
 use alloc::{boxed::Box, vec, vec::Vec};
-use core::{cell::UnsafeCell, fmt, slice, sync::atomic::Ordering};
+use core::{cell::UnsafeCell, fmt, sync::atomic::Ordering};
 
 use tantalum_core::{
     addr::{PageRange, PhysAddr, World},
     boot::{self, BootConfig},
     interrupt::distributor::Frames,
     machine::SmcRegisters,
-    manifest::{spmc::Mpidr, system::Reserved},
+    manifest::spmc::Mpidr,
     spmc::Spmc,
 };
 use tantalum_stage2::IpaSize;
@@ -146,30 +146,24 @@ fn start<P: Platform>(
     let window = layout::window();
     let spmc_memory = PageRange::from_bytes(PhysAddr::new(window.start as u64), window.len() as u64)
         .map_err(|_| Failure::OutOfMemory("itself"))?;
-    let devices: Vec<_> = P::RESERVED
-        .iter()
-        .filter_map(|&(base, bytes, owner)| {
-            let range = PageRange::from_bytes(PhysAddr::new(base), bytes).ok()?;
-            Some(Reserved { range, owner })
-        })
-        .collect();
     let config = BootConfig {
-        devices: &devices,
+        devices: P::RESERVED,
         manifest: &manifest,
         spmc_memory,
         boot_mpidr: mpidr,
         free_pages: pages::usage().available,
         pages_a_pe: pages_a_pe(),
         interrupt_controller: Frames {
-            distributor: P::GIC[0].0,
-            redistributors: P::GIC[1].0,
+            distributor: P::GIC[0].base().as_u64(),
+            redistributors: P::GIC[1].base().as_u64(),
         },
     };
-    let spmc = boot::start(&config, &mut core).map_err(Failure::Policy)?;
+    let spmc = Box::new(boot::start(&config, &mut core).map_err(Failure::Policy)?);
+    let spmc: &'static Spmc = Box::leak(spmc);
     drop(manifest);
 
-    core.controller = Some(interrupt_controller::<P>(&spmc, stage1)?);
-    let processor = processors(Box::leak(Box::new(spmc)), core, stage1, foreign)?;
+    core.controller = Some(interrupt_controller(spmc, &P::GIC, stage1)?);
+    let processor = processors(spmc, core, stage1, foreign)?;
     processor.booting_since = Some(entered_at);
     heap::seal();
     register_secondary_entry();
@@ -177,14 +171,16 @@ fn start<P: Platform>(
 }
 
 /// Finds the interrupt controller where the SPMC manifest, or the board, has it, and sets up the shared interrupts.
-fn interrupt_controller<P: Platform>(spmc: &Spmc, stage1: &mut Stage1) -> Result<&'static Controller, Failure> {
-    let known = P::GIC.map(|(base, bytes)| PageRange::from_bytes(PhysAddr::new(base), bytes));
-    let (distributor, redistributors) = match (&spmc.interrupt_controller, &known) {
-        (Some(described), _) => (described.distributors.first().copied(), &described.redistributors[..]),
-        (None, [Ok(distributor), Ok(redistributors)]) => (Some(*distributor), slice::from_ref(redistributors)),
-        _ => (None, &[][..]),
+fn interrupt_controller(
+    spmc: &Spmc,
+    board: &[PageRange; 2],
+    stage1: &mut Stage1,
+) -> Result<&'static Controller, Failure> {
+    let (distributors, redistributors) = match &spmc.interrupt_controller {
+        Some(described) => (&described.distributors[..], &described.redistributors[..]),
+        None => board.split_at(1),
     };
-    let distributor = distributor.ok_or(Failure::Translation)?;
+    let distributor = *distributors.first().ok_or(Failure::Translation)?;
     for device in redistributors.iter().chain([&distributor]) {
         stage1.map_device(*device).map_err(|_| Failure::Translation)?;
     }

@@ -40,17 +40,40 @@ pub mod sysreg;
 pub mod vectors;
 pub mod virtual_gic;
 
+use tantalum_core::addr::PhysAddr;
+pub use tantalum_core::{addr::PageRange, manifest::system::Reserved};
+
 /// Constants of a board.
 pub trait Platform {
     /// What the board is called in messages.
     const NAME: &'static str;
     /// Physical address of the PL011 UART that the SPMC prints to. Its page holds nothing else.
     const UART: usize;
-    /// The GICv3, where the SPMC manifest does not say: physical address and bytes of the distributor, and of the
-    /// redistributors.
-    const GIC: [(u64, u64); 2];
-    /// Devices that no partition may be given: physical address, bytes, and whose they are.
-    const RESERVED: &'static [(u64, u64, &'static str)];
+    /// The GICv3, where the SPMC manifest does not say: the distributor, and the redistributors.
+    const GIC: [PageRange; 2];
+    /// Devices that no partition may be given.
+    const RESERVED: &'static [Reserved];
+}
+
+/// The pages of a device at the physical address `base`, for constants of a board.
+///
+/// # Panics
+/// Does not compile when these are not whole pages.
+#[must_use]
+pub const fn device(base: u64, bytes: u64) -> PageRange {
+    match PageRange::from_bytes(PhysAddr::new(base), bytes) {
+        Ok(range) => range,
+        Err(_) => panic!("not whole pages"),
+    }
+}
+
+/// The same for a device that no partition may be given, and whose it is.
+#[must_use]
+pub const fn reserved(base: u64, bytes: u64, owner: &'static str) -> Reserved {
+    Reserved {
+        range: device(base, bytes),
+        owner,
+    }
 }
 
 /// Makes a binary crate the SPMC of a board: gives the entry code ([`entry`]) the functions that it calls.
