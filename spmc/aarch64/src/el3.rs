@@ -31,8 +31,14 @@ pub mod code {
 
 /// Calls EL3 with x0-x17 and takes its answer. When the call leaves for the normal world, what returns is the normal
 /// world's next request.
-#[inline(always)]
+#[inline(never)]
 pub fn call(registers: &mut SmcRegisters) {
+    call_inline(registers);
+}
+
+/// The same for where every instruction counts.
+#[inline(always)]
+pub fn call_inline(registers: &mut SmcRegisters) {
     let [function, arguments @ ..] = *registers;
     // FF-A function identifiers and SMCCC error codes are 32 bits, bits above are not defined.
     *registers = smccc::smc64((function & 0xffff_ffff) as u32, arguments);

@@ -64,7 +64,7 @@ impl Processor {
                         boot::report(since);
                     }
                     self.core.restore_normal_world();
-                    el3::call(&mut self.policy.normal_world);
+                    el3::call_inline(&mut self.policy.normal_world);
                     self.spmc.handle(&mut self.policy, &mut self.core, Event::NormalWorld)
                 }
             };

@@ -12,7 +12,7 @@ use crate::{
     mailbox::PAGE_COUNT_MASK,
     manifest::partition::{MessagingMethod, NsInterruptsAction, VmAvailability},
     memory::MemoryManager,
-    messaging::uuid_from_registers,
+    messaging::{same_uuid, uuid_from_registers},
     partition::{Multiplicity, Partition},
     power::compatible,
     spmc::{Action, Pe, Spmc, answer, refuse, success},
@@ -191,7 +191,7 @@ impl Spmc {
     pub(crate) fn each_descriptor(&self, instance: Instance<'_>, uuid: Uuid, each: &mut dyn FnMut([u64; 3])) {
         let visible = visible_properties(instance, self.version_of(instance));
         let mut show = |listed: &Logical| {
-            if !uuid.is_nil() && listed.uuid != uuid {
+            if !uuid.is_nil() && !same_uuid(&listed.uuid, &uuid) {
                 return;
             }
             let properties = u64::from(listed.properties & visible) << 32;

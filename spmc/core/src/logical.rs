@@ -7,7 +7,7 @@ use crate::{
     abi,
     id::EndpointId,
     machine::{Machine, SmcRegisters},
-    messaging::uuid_from_registers,
+    messaging::{same_uuid, uuid_from_registers},
 };
 
 /// `FFA_PARTITION_INFO_GET_REGS`.
@@ -73,7 +73,11 @@ fn add(found: &mut Vec<Logical>, descriptor: &[u64]) {
         properties: (first >> 32) as u32,
         uuid: uuid_from_registers(uuid_low, uuid_high),
     };
-    if logical.id.is_el3_logical() && found.len() < MAX_LOGICAL && !found.contains(&logical) {
+    let same = |other: &Logical| {
+        (other.id, other.contexts, other.properties) == (logical.id, logical.contexts, logical.properties)
+            && same_uuid(&other.uuid, &logical.uuid)
+    };
+    if logical.id.is_el3_logical() && found.len() < MAX_LOGICAL && !found.iter().any(same) {
         found.push(logical);
     }
 }

@@ -244,6 +244,12 @@ pub(crate) fn uuid_from_registers(first: u64, second: u64) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
+/// Whether two UUIDs are the same. A loop out of line: 16 bytes that may lie anywhere take many instructions to load at once.
+#[inline(never)]
+pub(crate) fn same_uuid(one: &Uuid, other: &Uuid) -> bool {
+    one.as_bytes().iter().eq(other.as_bytes())
+}
+
 /// The error for a receiver that cannot be entered. A request to a context that waits for this very call chain is a loop.
 #[cold]
 pub(crate) fn unavailable(chain: &[Running<'_>], receiver: &Partition, why: Unavailable) -> FfaError {

@@ -89,7 +89,7 @@ pub struct Partition {
     /// Its name, for people.
     pub name: String,
     /// UUIDs with their messaging methods.
-    pub services: Box<[Service]>,
+    pub services: Vec<Service>,
     /// All messaging methods together.
     pub messaging: MessagingMethod,
     /// Pinned or migratable.
@@ -99,7 +99,7 @@ pub struct Partition {
     /// How it is told to give up the PE (managed exit).
     pub managed_exit: Signal,
     /// The interrupts of its devices.
-    pub devices: Box<[Interrupt]>,
+    pub devices: Vec<Interrupt>,
     /// What an interrupt of another partition does while it runs.
     pub other_s_interrupts: OtherSInterruptsAction,
     /// How long it may keep the normal world's interrupts away.
@@ -117,13 +117,13 @@ pub struct Partition {
     /// Its memory: image and RAM.
     pub memory: PageRange,
     /// All that it may access.
-    pub regions: Box<[Region]>,
+    pub regions: Vec<Region>,
     /// Where the first context starts.
     pub entry: u64,
     /// Boot information: register number and address.
     pub boot_info: Option<(u8, u64)>,
     /// SMC function identifiers that are passed on to EL3.
-    pub smc_whitelist: Box<[u32]>,
+    pub smc_whitelist: Vec<u32>,
     /// All SMCs outside FF-A are passed on.
     pub smc_whitelist_permissive: bool,
     /// EL1 registers of its contexts when it is at S-EL0; `None` when it is at S-EL1.
@@ -137,9 +137,9 @@ pub struct Partition {
     /// How to start it afresh, if it may be.
     pub restart: Option<Box<Restart>>,
     /// Its execution contexts.
-    pub slots: Box<[Slot]>,
+    pub slots: Vec<Slot>,
     /// What it has written to the console and not ended with a new line yet, one a context.
-    pub log: Box<[TicketMutex<LogLine>]>,
+    pub log: Vec<TicketMutex<LogLine>>,
     /// How much more it may write.
     pub log_budget: TicketMutex<LogBudget>,
     version: AtomicU32,
@@ -305,17 +305,18 @@ impl Partition {
             .services
             .iter()
             .fold(MessagingMethod::empty(), |all, s| all | s.messaging);
-        let slots = config.slots.into_boxed_slice();
-        let log = slots.iter().map(|_| TicketMutex::new(LogLine::new())).collect();
+        let slots = config.slots;
+        let mut log = Vec::with_capacity(slots.len());
+        log.resize_with(slots.len(), || TicketMutex::new(LogLine::new()));
         Self {
             id: config.id,
             name: config.name,
-            services: config.services.into_boxed_slice(),
+            services: config.services,
             messaging,
             multiplicity: config.multiplicity,
             ns_interrupts: config.ns_interrupts,
             managed_exit: config.managed_exit,
-            devices: config.devices.into_boxed_slice(),
+            devices: config.devices,
             other_s_interrupts: config.other_s_interrupts,
             time_limits: config.time_limits,
             sri_policy: config.sri_policy,
@@ -326,10 +327,10 @@ impl Partition {
             vm_availability: config.vm_availability,
             power: config.power,
             memory: config.memory,
-            regions: config.regions.into_boxed_slice(),
+            regions: config.regions,
             entry: config.entry,
             boot_info: config.boot_info,
-            smc_whitelist: config.smc_whitelist.into_boxed_slice(),
+            smc_whitelist: config.smc_whitelist,
             smc_whitelist_permissive: config.smc_whitelist_permissive,
             el1: config.el1,
             roots: config.roots,

@@ -172,16 +172,16 @@ impl Pe<'_> {
 /// The SPMC. Shared by all PEs; see `spmc/docs/locking.md` for who may lock what.
 #[derive(Debug)]
 pub struct Spmc {
-    cpus: Box<[Mpidr]>,
-    pub(crate) partitions: Box<[Partition]>,
+    cpus: Vec<Mpidr>,
+    pub(crate) partitions: Vec<Partition>,
     /// Index into `partitions` by endpoint id less 0x8000.
-    by_id: Box<[Option<u16>]>,
+    by_id: Vec<Option<u16>>,
     /// The interrupts of their devices, by ascending number.
-    pub(crate) sources: Box<[Source]>,
+    pub(crate) sources: Vec<Source>,
     /// EL3's logical partitions, in ascending order of ids.
-    pub(crate) logical: Box<[Logical]>,
+    pub(crate) logical: Vec<Logical>,
     pub(crate) memory: PageRange,
-    pub(crate) declared: Box<[MemoryRange]>,
+    pub(crate) declared: Vec<MemoryRange>,
     ipa_size: IpaSize,
     /// The interrupt controller, if the SPMC manifest describes it.
     pub interrupt_controller: Option<InterruptController>,
@@ -207,6 +207,7 @@ pub struct Spmc {
 
 impl Spmc {
     /// An SPMC with `partitions` in boot order, for the PEs `cpus` (affinities in ascending order).
+    #[inline(never)]
     #[must_use]
     pub fn new(
         cpus: Vec<Mpidr>,
@@ -223,21 +224,21 @@ impl Spmc {
             .map(|p| offset(p.endpoint()))
             .max()
             .map_or(0, |highest| highest.saturating_add(1));
-        let mut by_id: Box<[Option<u16>]> = alloc::vec![None; entries].into_boxed_slice();
+        let mut by_id: Vec<Option<u16>> = alloc::vec![None; entries];
         for (index, partition) in partitions.iter().enumerate() {
             if let Some(entry) = by_id.get_mut(offset(partition.endpoint())) {
                 *entry = u16::try_from(index).ok();
             }
         }
-        let sources = sources(&partitions, &cpus).into_boxed_slice();
+        let sources = sources(&partitions, &cpus);
         Self {
-            cpus: cpus.into_boxed_slice(),
+            cpus,
             sources,
-            partitions: partitions.into_boxed_slice(),
+            partitions,
             by_id,
-            logical: Box::default(),
+            logical: Vec::new(),
             memory,
-            declared: declared.into_boxed_slice(),
+            declared,
             ipa_size,
             interrupt_controller: None,
             frames: Frames::default(),
@@ -257,7 +258,7 @@ impl Spmc {
     /// The same, knowing of EL3's logical partitions.
     #[must_use]
     pub fn with_logical_partitions(mut self, logical: Vec<Logical>) -> Self {
-        self.logical = logical.into_boxed_slice();
+        self.logical = logical;
         self
     }
 
@@ -358,6 +359,7 @@ impl Spmc {
     }
 
     /// The affinity of a PE.
+    #[inline(never)]
     pub(crate) fn cpu(&self, pe: PeIndex) -> Mpidr {
         self.cpus.get(pe.index()).copied().unwrap_or(Mpidr::from_register(0))
     }

@@ -6,7 +6,7 @@ use tantalum_stage2::{Attributes, Granule, Ipa, IpaRange, IpaSize, MemoryType, O
 
 use crate::{
     addr::{PAGE_SIZE, PageRange, PhysAddr, World},
-    boot::{Budget, diagnostic, spare::Spare},
+    boot::{Budget, complain, diagnostic, spare::Spare},
     context::{Context, Stage2Roots},
     interrupt::{MAX_DEVICE_INTERRUPTS, NAMED_LINES, Signal},
     machine::Machine,
@@ -51,6 +51,7 @@ pub(super) struct Builder<'m> {
 
 impl Builder<'_> {
     /// Sets one partition up, or says in `report` why it cannot be.
+    #[inline(never)]
     pub(super) fn build<M: Machine>(
         &mut self,
         mut accepted: system::Partition,
@@ -59,7 +60,7 @@ impl Builder<'_> {
     ) -> Option<Partition> {
         let name = accepted.name.clone();
         let fail = |report: &mut Report, property, message: &str| {
-            report.push(diagnostic(Severity::Error, &name, "/", property, message));
+            complain(report, Severity::Error, &name, "/", property, message);
             None
         };
         let contexts = usize::from(accepted.execution_contexts);
@@ -81,7 +82,7 @@ impl Builder<'_> {
         }
         if let Err((region, message)) = self.place_regions(&mut accepted, machine) {
             let node = format!("/memory-regions/{region}");
-            report.push(diagnostic(Severity::Error, &name, &node, Some("base-address"), message));
+            complain(report, Severity::Error, &name, &node, Some("base-address"), message);
             return None;
         }
         let regions = regions(&accepted);
@@ -124,7 +125,10 @@ impl Builder<'_> {
         let restart = self
             .restart(&accepted, machine, report)
             .map(|copy| Box::new(Restart::new(copy, version, buffers)));
-        let context = |_| Slot::new(Box::new(Context::new(roots, 0)));
+        let mut slots = Vec::with_capacity(contexts);
+        for _ in 0..contexts {
+            slots.push(Slot::new(Box::new(Context::new(roots, 0))));
+        }
         let vm = self.manifest.partitions.get(accepted.vm);
         let system::Partition {
             id,
@@ -167,18 +171,19 @@ impl Builder<'_> {
             tables,
             buffers,
             restart,
-            slots: (0..contexts).map(context).collect(),
+            slots,
             version: manifest.ffa_version,
         }))
     }
 
     /// Makes what partitions at S-EL0 share, if that was not done before. `false`: there is no memory for it.
     fn make_s_el0<M: Machine>(&mut self, machine: &mut M) -> bool {
-        if self.s_el0.is_none() {
-            let share = self.budget.table_pages;
-            self.s_el0 = Environment::new(machine, share, self.ipa_size, &self.own, &self.manifest.memory).ok();
-            let taken = self.s_el0.as_ref().map_or(0, Environment::page_count);
-            self.budget.table_pages = self.budget.table_pages.saturating_sub(taken);
+        let share = self.budget.table_pages;
+        if self.s_el0.is_none()
+            && let Ok(new) = Environment::new(machine, share, self.ipa_size, &self.own, &self.manifest.memory)
+        {
+            self.budget.table_pages = share.saturating_sub(new.page_count());
+            self.s_el0 = Some(new);
         }
         self.s_el0.is_some()
     }
@@ -240,13 +245,14 @@ impl Builder<'_> {
         let copy = whole.and_then(|whole| self.spare.keep(machine, whole));
         if copy.is_none() {
             let message = "no free secure memory for a copy of the package: after a fault the partition stays stopped";
-            report.push(diagnostic(
+            complain(
+                report,
                 Severity::Warning,
                 &accepted.name,
                 "/",
                 Some("abort-action"),
                 message,
-            ));
+            );
         }
         copy
     }
@@ -288,38 +294,34 @@ fn tell_addresses<M: Machine>(
 
 /// What the partition may access: its memory first, then the regions of its manifest.
 fn regions(accepted: &system::Partition) -> Vec<Region> {
-    let memory = Region {
-        name: String::from("memory"),
-        range: accepted.memory,
-        world: World::Secure,
-        // At S-EL0 nothing is both writable and executable. The partition says what it is by FFA_MEM_PERM_SET.
-        access: if accepted.manifest.exception_level == ExceptionLevel::SEl0 {
-            Access::READ | Access::EXECUTE
-        } else {
-            Access::all()
-        },
-        device: false,
-    };
+    let manifest = &accepted.manifest;
     let mut regions = Vec::new();
-    for (region, range) in accepted.manifest.memory_regions.iter().zip(&accepted.region_ranges) {
-        regions.extend(range.map(|range| Region {
-            name: region.name.clone(),
+    let mut add = |name: &str, range, world, access, device| {
+        regions.push(Region {
+            name: name.into(),
             range,
-            world: region.world,
-            access: region.access,
-            device: false,
-        }));
+            world,
+            access,
+            device,
+        });
+    };
+    for (region, range) in manifest.memory_regions.iter().zip(&accepted.region_ranges) {
+        if let Some(range) = *range {
+            add(&region.name, range, region.world, region.access, false);
+        }
     }
-    regions.extend(accepted.manifest.device_regions.iter().map(|region| Region {
-        name: region.name.clone(),
-        range: region.range,
-        world: region.world,
-        access: region.access,
-        device: true,
-    }));
+    for region in &manifest.device_regions {
+        add(&region.name, region.range, region.world, region.access, true);
+    }
+    // At S-EL0 nothing is both writable and executable. The partition says what it is by FFA_MEM_PERM_SET.
+    let access = if manifest.exception_level == ExceptionLevel::SEl0 {
+        Access::READ | Access::EXECUTE
+    } else {
+        Access::all()
+    };
     // The narrowest is looked at first when an address is explained, and mapped last: a region of all of the partition's
     // memory comes before the memory.
-    regions.push(memory);
+    add("memory", accepted.memory, World::Secure, access, false);
     sort_by_key(&mut regions, |region| region.range.pages());
     regions
 }
@@ -367,7 +369,7 @@ fn virtual_gic<M: Machine>(accepted: &system::Partition, at_el0: bool, machine: 
         "this machine does not give S-EL1 a virtual CPU interface: the partition has the calls only"
     };
     let property = Some("tantalum,virtual-gic");
-    report.push(diagnostic(Severity::Warning, &accepted.name, "/", property, message));
+    complain(report, Severity::Warning, &accepted.name, "/", property, message);
     false
 }
 
@@ -393,49 +395,60 @@ fn tables<M: Machine>(
     devices: &[(usize, PageRange)],
     machine: &mut M,
 ) -> Result<Stage2Tables, String> {
-    const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
-                             or regions closer to each other";
     // Never live before boot is over: there is nothing to invalidate.
     let mut memory = OnPartition::not_live(machine, share);
     let mut secure = Tables::new(&mut memory, size).map_err(|_| String::from(TOO_SMALL))?;
-    let Ok(mut non_secure) = Tables::new(&mut memory, size) else {
-        secure.destroy(&mut memory).complete(&mut memory);
-        return Err(TOO_SMALL.into());
+    let message = match Tables::new(&mut memory, size) {
+        Err(_) => TOO_SMALL.into(),
+        Ok(mut non_secure) => {
+            let spaces = (&mut secure, &mut non_secure);
+            match fill(spaces, &mut memory, accepted, regions, environment, devices) {
+                Ok(()) => return Ok(Stage2Tables::new(secure, non_secure)),
+                Err(message) => {
+                    non_secure.destroy(&mut memory).complete(&mut memory);
+                    message
+                }
+            }
+        }
     };
+    secure.destroy(&mut memory).complete(&mut memory);
+    Err(message)
+}
+
+const TOO_SMALL: &str = "its translation tables take more than its share of the SPMC's memory: expected fewer regions, \
+                         or regions closer to each other";
+
+/// Maps the regions, and what a partition at S-EL0 needs, in the secure and the non-secure space. On an error what is wrong.
+fn fill<M: Machine>(
+    (secure, non_secure): (&mut Tables, &mut Tables),
+    memory: &mut OnPartition<'_, M>,
+    accepted: &system::Partition,
+    regions: &[Region],
+    environment: Option<&Environment>,
+    devices: &[(usize, PageRange)],
+) -> Result<(), String> {
     // Largest first: regions of the partition's own memory replace what is there.
     for region in regions.iter().rev() {
         let tables = if region.world == World::Secure {
-            &mut secure
+            &mut *secure
         } else {
-            &mut non_secure
+            &mut *non_secure
         };
         let shared = |(owner, range): &(usize, PageRange)| *owner != accepted.vm && range.overlaps(&region.range);
         let attributes = attributes(region, !devices.iter().any(shared));
-        let result = map(tables, &mut memory, accepted, region, attributes);
-        if let Err(error) = result {
-            let message = match error {
-                tantalum_stage2::Error::OutOfTables => String::from(TOO_SMALL),
-                tantalum_stage2::Error::AlreadyMapped { .. } => {
-                    format!(
-                        "region \"{}\" {}: overlaps another region of the partition",
-                        region.name, region.range
-                    )
-                }
-                _ => format!("region \"{}\" {}: cannot be mapped", region.name, region.range),
+        map(tables, memory, accepted, region, attributes).map_err(|error| {
+            let why = match error {
+                tantalum_stage2::Error::OutOfTables => return String::from(TOO_SMALL),
+                tantalum_stage2::Error::AlreadyMapped { .. } => "overlaps another region of the partition",
+                _ => "cannot be mapped",
             };
-            secure.destroy(&mut memory).complete(&mut memory);
-            non_secure.destroy(&mut memory).complete(&mut memory);
-            return Err(message);
-        }
+            format!("region \"{}\" {}: {why}", region.name, region.range)
+        })?;
     }
-    if let Some(environment) = environment
-        && environment.map(&mut memory, &mut secure).is_err()
-    {
-        secure.destroy(&mut memory).complete(&mut memory);
-        non_secure.destroy(&mut memory).complete(&mut memory);
-        return Err(TOO_SMALL.into());
+    match environment {
+        Some(environment) => environment.map(memory, secure).map_err(|_| TOO_SMALL.into()),
+        None => Ok(()),
     }
-    Ok(Stage2Tables::new(secure, non_secure))
 }
 
 fn map<M: Machine>(
@@ -473,13 +486,7 @@ fn buffers(accepted: &system::Partition, report: &mut Report) -> Option<Buffers>
     };
     if buffers.is_none() {
         let message = "expected two regions of the same size and world, readable, and TX writable: it has no buffers";
-        report.push(diagnostic(
-            Severity::Warning,
-            &accepted.name,
-            "/rx_tx-info",
-            None,
-            message,
-        ));
+        complain(report, Severity::Warning, &accepted.name, "/rx_tx-info", None, message);
     }
     buffers
 }
@@ -495,13 +502,14 @@ fn boot_info<M: Machine>(accepted: &system::Partition, machine: &mut M, report: 
         hob_list: false,
     });
     let mut warn = |message: &str| {
-        report.push(diagnostic(
+        complain(
+            report,
             Severity::Warning,
             &accepted.name,
             "/",
             Some("gp-register-num"),
             message,
-        ));
+        );
     };
     if info.hob_list && package.hob.is_none() {
         warn("the package has no list of hand-off blocks: it is not passed");
@@ -577,13 +585,7 @@ fn warn_of_what_is_not_obeyed(accepted: &system::Partition, migratable: bool, re
     let manifest = &accepted.manifest;
     let mut warn = |asked: bool, node: &str, property: &str, message: &str| {
         if asked {
-            report.push(diagnostic(
-                Severity::Warning,
-                &accepted.name,
-                node,
-                Some(property),
-                message,
-            ));
+            complain(report, Severity::Warning, &accepted.name, node, Some(property), message);
         }
     };
     const NOT_YET: &str = "is not supported yet and has no effect";

@@ -4,7 +4,7 @@ use alloc::{format, string::String, vec, vec::Vec};
 
 use crate::{
     addr::{PageRange, PhysAddr, World},
-    boot::{BootConfig, diagnostic},
+    boot::{BootConfig, complain},
     machine::Machine,
     manifest::{
         Package, PartitionManifest, Report, Severity, SpmcManifest,
@@ -38,6 +38,7 @@ pub(super) fn candidates<M: Machine>(
     candidates
 }
 
+#[inline(never)]
 fn candidate<M: Machine>(
     manifest: &SpmcManifest,
     vm: usize,
@@ -63,7 +64,7 @@ fn candidate<M: Machine>(
     let Some(left) = heap.checked_sub(bytes.saturating_mul(HEAP_A_BYTE).saturating_add(HEAP_A_MANIFEST)) else {
         let node = vm_node(entry);
         let message = format!("its manifest has {bytes} bytes, more than the SPMC has memory for");
-        report.push(diagnostic(Severity::Error, &entry.name, &node, None, &message));
+        complain(report, Severity::Error, &entry.name, &node, None, &message);
         return None;
     };
     *heap = left;
@@ -86,7 +87,7 @@ fn usable_memory(
 ) -> Option<PageRange> {
     let node = vm_node(entry);
     let mut refuse = |property, message: &str| {
-        report.push(diagnostic(Severity::Error, &entry.name, &node, property, message));
+        complain(report, Severity::Error, &entry.name, &node, property, message);
         None
     };
     let memory = entry.memory;
@@ -128,12 +129,13 @@ fn copy<M: Machine>(
     }
     let node = vm_node(entry);
     let message = format!("{memory}: the memory cannot be read; expected RAM that the package was loaded to");
-    report.push(diagnostic(
+    complain(
+        report,
         Severity::Error,
         &entry.name,
         &node,
         Some("load_address"),
         &message,
-    ));
+    );
     None
 }

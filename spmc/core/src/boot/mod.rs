@@ -79,6 +79,7 @@ pub fn start<M: Machine>(config: &BootConfig<'_>, machine: &mut M) -> Result<Spm
     result
 }
 
+#[inline(never)]
 fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Report) -> Result<Spmc, BootError> {
     let manifest = SpmcManifest::parse(config.manifest, report).ok_or(BootError::Manifest)?;
     let cpus = cpus(&manifest, config)?;
@@ -96,13 +97,12 @@ fn set_up<M: Machine>(config: &BootConfig<'_>, machine: &mut M, report: &mut Rep
         let spare = spare::Spare::new(&manifest, &accepted, &reserved);
         (accepted, spare)
     };
-    let devices = accepted
-        .iter()
-        .flat_map(|partition| {
-            let regions = &partition.manifest.device_regions;
-            regions.iter().map(|region| (partition.vm, region.range))
-        })
-        .collect();
+    let mut devices = Vec::new();
+    for partition in &accepted {
+        for region in &partition.manifest.device_regions {
+            devices.push((partition.vm, region.range));
+        }
+    }
     let mut builder = build::Builder {
         manifest: &manifest,
         own: config.spmc_memory,
@@ -225,6 +225,20 @@ fn print<M: Machine>(machine: &mut M, report: &Report) {
     if report.dropped() > 0 {
         machine.print(format_args!("spmc: ... and {} more\n", report.dropped()));
     }
+}
+
+/// Reports something about a partition as a whole, or about one of its nodes.
+#[cold]
+#[inline(never)]
+fn complain(
+    report: &mut Report,
+    severity: Severity,
+    partition: &str,
+    node: &str,
+    property: Option<&str>,
+    message: &str,
+) {
+    report.push(diagnostic(severity, partition, node, property, message));
 }
 
 /// A diagnostic about a partition as a whole, or about one of its nodes.

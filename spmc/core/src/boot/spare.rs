@@ -18,22 +18,26 @@ pub(super) struct Spare {
 
 impl Spare {
     pub(super) fn new(manifest: &SpmcManifest, accepted: &[system::Partition], reserved: &[system::Reserved]) -> Self {
-        let ram = manifest
-            .memory
-            .iter()
-            .filter(|range| range.kind == MemoryKind::Memory)
-            .map(|range| range.range);
+        let (mut ram, mut taken) = (Vec::new(), Vec::new());
+        for range in manifest.ranges(MemoryKind::Memory) {
+            ram.push(range);
+        }
         // Packages of partitions that were left out stay where they are.
-        let mut taken: Vec<PageRange> = manifest.partitions.iter().map(|entry| entry.memory).collect();
-        taken.extend(reserved.iter().map(|reserved| reserved.range));
+        for entry in &manifest.partitions {
+            taken.push(entry.memory);
+        }
+        for reserved in reserved {
+            taken.push(reserved.range);
+        }
         for partition in accepted {
-            taken.extend(partition.region_ranges.iter().flatten());
-            taken.extend(partition.manifest.device_regions.iter().map(|region| region.range));
+            for range in partition.region_ranges.iter().flatten() {
+                taken.push(*range);
+            }
+            for region in &partition.manifest.device_regions {
+                taken.push(region.range);
+            }
         }
-        Self {
-            ram: ram.collect(),
-            taken,
-        }
+        Self { ram, taken }
     }
 
     /// Takes as many pages as `image` has and copies it there. `None` when there are not so many in one piece.

@@ -9,7 +9,7 @@
 //!
 //! [`virtual_gic`]: crate::interrupt::virtual_gic
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 use spin::mutex::TicketMutexGuard;
@@ -178,7 +178,7 @@ impl Bank {
 pub struct Distributor {
     control: u32,
     /// Shared interrupts, then those of each context.
-    banks: Box<[Bank]>,
+    banks: Vec<Bank>,
 }
 
 impl Distributor {
@@ -186,7 +186,7 @@ impl Distributor {
     pub(crate) fn new(contexts: usize) -> Self {
         Self {
             control: 0,
-            banks: alloc::vec![Bank::RESET; contexts.saturating_add(1)].into_boxed_slice(),
+            banks: alloc::vec![Bank::RESET; contexts.saturating_add(1)],
         }
     }
 

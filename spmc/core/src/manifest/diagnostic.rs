@@ -63,14 +63,11 @@ impl fmt::Display for Value<'_> {
 
 /// The canonical form. The library's own has room for all others too.
 fn write_uuid(f: &mut fmt::Formatter<'_>, uuid: &Uuid) -> fmt::Result {
-    let (high, low) = uuid.as_u64_pair();
-    let [first, second, third] = [high >> 32, high >> 16 & 0xffff, high & 0xffff];
-    write!(
-        f,
-        "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}",
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
+    for (index, byte) in uuid.as_bytes().iter().enumerate() {
+        let hyphen = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+        write!(f, "{hyphen}{:02x}", u64::from(*byte))?;
+    }
+    Ok(())
 }
 
 fn write_raw(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

@@ -249,9 +249,19 @@ impl<'a> Dtb<'a> {
         let total = STRUCTURE_AT.checked_add(structure)?.checked_add(strings)?;
         let mut blob = Vec::with_capacity(total);
         blob.extend(MAGIC.to_be_bytes());
-        let sizes = [total, STRUCTURE_AT, STRUCTURE_AT.checked_add(structure)?, HEADER_BYTES];
-        for number in sizes.into_iter().chain([17, 16, 0, strings, structure]) {
-            blob.extend(word(number)?);
+        let strings_at = STRUCTURE_AT.checked_add(structure)?;
+        for number in [
+            total,
+            STRUCTURE_AT,
+            strings_at,
+            HEADER_BYTES,
+            17,
+            16,
+            0,
+            strings,
+            structure,
+        ] {
+            blob.extend_from_slice(&word(number)?);
         }
         blob.resize(STRUCTURE_AT, 0);
         let mut done = 0;
@@ -259,9 +269,9 @@ impl<'a> Dtb<'a> {
             blob.extend_from_slice(self.structure.get(done..node.body)?);
             done = node.body;
             for number in [3, 8, self.strings.len()] {
-                blob.extend(word(number)?);
+                blob.extend_from_slice(&word(number)?);
             }
-            blob.extend(value.to_be_bytes());
+            blob.extend_from_slice(&value.to_be_bytes());
         }
         blob.extend_from_slice(self.structure.get(done..)?);
         blob.extend_from_slice(self.strings);

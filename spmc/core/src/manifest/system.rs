@@ -71,6 +71,18 @@ enum Source {
     DeviceRegion { index: usize, exclusive: bool },
 }
 
+impl Source {
+    /// Whether it is a device region: those of one partition may overlap.
+    fn is_device(self) -> bool {
+        matches!(self, Self::DeviceRegion { .. })
+    }
+
+    /// Whether another partition may have the same device.
+    fn may_be_shared(self) -> bool {
+        matches!(self, Self::DeviceRegion { exclusive: false, .. })
+    }
+}
+
 /// A range that belongs to a partition.
 #[derive(Clone, Copy)]
 struct Claim {
@@ -85,7 +97,10 @@ struct System<'a> {
     spmc: &'a SpmcManifest,
     reserved: &'a [Reserved],
     accepted: Vec<Partition>,
+    /// Ranges of the accepted partitions, and then those of the one that is being considered.
     claims: Vec<Claim>,
+    /// How many of these are of accepted partitions.
+    settled: usize,
     /// Interrupt ids, each with the index of its partition among the accepted ones.
     interrupts: Vec<(u32, usize)>,
     /// The id that each candidate gets, with its index into [`SpmcManifest::partitions`].
@@ -110,6 +125,7 @@ pub fn check(
         reserved,
         accepted: Vec::with_capacity(candidates.len()),
         claims: Vec::new(),
+        settled: 0,
         interrupts: Vec::new(),
         ids: ids(spmc, &candidates),
     };
@@ -128,6 +144,7 @@ pub fn check(
 
 impl System<'_> {
     /// Takes in `candidate`, or reports why not.
+    #[inline(never)]
     fn consider(&mut self, vm: &VmEntry, candidate: Candidate, sink: &mut Sink<'_>) {
         let Candidate {
             vm: index,
@@ -137,19 +154,18 @@ impl System<'_> {
         self.unique(vm, index, &manifest, sink);
         let execution_contexts = self.execution_contexts(vm, &manifest, sink);
         entry_point(vm, &package, &manifest, sink);
-        let owner = self.accepted.len();
-        let mut claims = Vec::new();
-        self.claim_memory(vm, owner, &mut claims, sink);
-        let region_ranges = self.claim_memory_regions(vm, &manifest, owner, &mut claims, sink);
-        self.claim_device_regions(&manifest, owner, &mut claims, sink);
+        self.claim_memory(vm, sink);
+        let region_ranges = self.claim_memory_regions(vm, &manifest, sink);
+        self.claim_device_regions(&manifest, sink);
         self.claim_interrupts(&manifest, sink);
         if sink.failed() {
+            self.claims.truncate(self.settled);
             return;
         }
-        self.claims.append(&mut claims);
+        self.settled = self.claims.len();
         for region in &manifest.device_regions {
             for interrupt in &region.interrupts {
-                self.interrupts.push((interrupt.id, owner));
+                self.interrupts.push((interrupt.id, self.accepted.len()));
             }
         }
         self.accepted.push(Partition {
@@ -246,30 +262,18 @@ impl System<'_> {
     }
 
     /// Claims the memory that the partition was loaded to.
-    fn claim_memory(&self, vm: &VmEntry, owner: usize, claims: &mut Vec<Claim>, sink: &mut Sink<'_>) {
+    fn claim_memory(&mut self, vm: &VmEntry, sink: &mut Sink<'_>) {
         let name = vm_name(vm);
         let at = vm_path(&name).property("load_address").value(Value::Range(vm.memory));
         self.within(vm.memory, MemoryKind::Memory, at, sink);
-        self.claim(
-            Claim {
-                range: vm.memory,
-                source: Source::Memory,
-                owner,
-            },
-            claims,
-            None,
-            at,
-            sink,
-        );
+        self.claim(vm.memory, Source::Memory, None, at, sink);
     }
 
     /// Claims the memory regions, and returns where each lies.
     fn claim_memory_regions(
-        &self,
+        &mut self,
         vm: &VmEntry,
         manifest: &PartitionManifest,
-        owner: usize,
-        claims: &mut Vec<Claim>,
         sink: &mut Sink<'_>,
     ) -> Vec<Option<PageRange>> {
         let mut ranges = Vec::with_capacity(manifest.memory_regions.len());
@@ -292,29 +296,19 @@ impl System<'_> {
                 continue;
             };
             let at = path.property(name).value(Value::Range(range));
-            let claim = Claim {
-                range,
-                source: Source::MemoryRegion(index),
-                owner,
-            };
+            let source = Source::MemoryRegion(index);
             if region.world == World::Secure && vm.memory.contains_range(&range) {
-                self.claim_inside(claim, claims, manifest, at, sink);
+                self.claim_inside(range, source, manifest, at, sink);
             } else {
                 self.within(range, MemoryKind::memory(region.world), at, sink);
-                self.claim(claim, claims, Some(manifest), at, sink);
+                self.claim(range, source, Some(manifest), at, sink);
             }
         }
         ranges
     }
 
     /// Claims the device regions.
-    fn claim_device_regions(
-        &self,
-        manifest: &PartitionManifest,
-        owner: usize,
-        claims: &mut Vec<Claim>,
-        sink: &mut Sink<'_>,
-    ) {
+    fn claim_device_regions(&mut self, manifest: &PartitionManifest, sink: &mut Sink<'_>) {
         for (index, region) in manifest.device_regions.iter().enumerate() {
             let path = Path::ROOT.join("device-regions").join(&region.name);
             let at = path.property("base-address").value(Value::Range(region.range));
@@ -323,17 +317,7 @@ impl System<'_> {
                 index,
                 exclusive: region.exclusive_access,
             };
-            self.claim(
-                Claim {
-                    range: region.range,
-                    source,
-                    owner,
-                },
-                claims,
-                Some(manifest),
-                at,
-                sink,
-            );
+            self.claim(region.range, source, Some(manifest), at, sink);
         }
     }
 
@@ -383,71 +367,67 @@ impl System<'_> {
 
     /// Adds a claim that is within the partition's own memory: only its other regions can be in the way.
     fn claim_inside(
-        &self,
-        claim: Claim,
-        claims: &mut Vec<Claim>,
+        &mut self,
+        range: PageRange,
+        source: Source,
         manifest: &PartitionManifest,
         at: At<'_>,
         sink: &mut Sink<'_>,
     ) {
-        for other in claims
+        for other in self
+            .claims
             .iter()
-            .filter(|other| other.source != Source::Memory && other.range.overlaps(&claim.range))
+            .skip(self.settled)
+            .filter(|other| other.source != Source::Memory && other.range.overlaps(&range))
         {
             sink.error(
                 at,
                 format_args!("overlaps {} of this partition", describe(other, Some(manifest))),
             );
         }
-        self.add(claim, claims, at, sink);
+        self.add(range, source, at, sink);
     }
 
     /// Adds a claim, after a check against what is reserved, against the partition's own and against all others'.
     fn claim(
-        &self,
-        claim: Claim,
-        claims: &mut Vec<Claim>,
+        &mut self,
+        range: PageRange,
+        source: Source,
         manifest: Option<&PartitionManifest>,
         at: At<'_>,
         sink: &mut Sink<'_>,
     ) {
-        for reserved in self
-            .reserved
-            .iter()
-            .filter(|reserved| reserved.range.overlaps(&claim.range))
-        {
+        for reserved in self.reserved.iter().filter(|reserved| reserved.range.overlaps(&range)) {
             sink.error(at, format_args!("overlaps {} of {}", reserved.range, reserved.owner));
         }
-        for other in claims.iter().filter(|other| other.range.overlaps(&claim.range)) {
-            if both_devices(&claim, other) {
-                sink.warn(
-                    at,
-                    format_args!("overlaps {} of this partition", describe(other, manifest)),
-                );
+        let (settled, own) = self.claims.split_at_checked(self.settled).unwrap_or_default();
+        for other in own.iter().filter(|other| other.range.overlaps(&range)) {
+            let devices = source.is_device() && other.source.is_device();
+            let message = format!("overlaps {} of this partition", describe(other, manifest));
+            if devices {
+                sink.warn(at, format_args!("{message}"));
             } else {
-                sink.error(
-                    at,
-                    format_args!("overlaps {} of this partition", describe(other, manifest)),
-                );
+                sink.error(at, format_args!("{message}"));
                 break;
             }
         }
-        for other in self.claims.iter().filter(|other| other.range.overlaps(&claim.range)) {
+        for other in settled.iter().filter(|other| other.range.overlaps(&range)) {
             let theirs = self.accepted.get(other.owner).map(|partition| &partition.manifest);
             let (what, whose) = (describe(other, theirs), self.name(other.owner));
-            if both_devices(&claim, other) && !exclusive(&claim) && !exclusive(other) {
+            if source.may_be_shared() && other.source.may_be_shared() {
                 sink.warn(at, format_args!("shared with partition \"{whose}\", {what}"));
             } else {
                 sink.error(at, format_args!("overlaps {what} of partition \"{whose}\""));
                 break;
             }
         }
-        self.add(claim, claims, at, sink);
+        self.add(range, source, at, sink);
     }
 
-    fn add(&self, claim: Claim, claims: &mut Vec<Claim>, at: At<'_>, sink: &mut Sink<'_>) {
-        if self.claims.len().saturating_add(claims.len()) < MAX_RANGES {
-            claims.push(claim);
+    fn add(&mut self, range: PageRange, source: Source, at: At<'_>, sink: &mut Sink<'_>) {
+        if self.claims.len() < MAX_RANGES {
+            let owner = self.accepted.len();
+            self.claims.push(Claim { range, source, owner });
         } else {
             sink.error(
                 at,
@@ -543,19 +523,6 @@ fn vm_name(vm: &VmEntry) -> String {
 /// The path of a partition's node in the SPMC manifest.
 fn vm_path(name: &str) -> Path<'_> {
     Path::ROOT.join("hypervisor").join(name)
-}
-
-/// Whether both ranges are device regions, which may be shared.
-fn both_devices(a: &Claim, b: &Claim) -> bool {
-    matches!(
-        (a.source, b.source),
-        (Source::DeviceRegion { .. }, Source::DeviceRegion { .. })
-    )
-}
-
-/// Whether the range has `exclusive-access`.
-fn exclusive(claim: &Claim) -> bool {
-    matches!(claim.source, Source::DeviceRegion { exclusive: true, .. })
 }
 
 /// What a range is, for a diagnostic: its node and its pages.

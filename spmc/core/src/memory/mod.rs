@@ -113,13 +113,16 @@ impl MemoryManager {
         taken: impl Iterator<Item = PageRange>,
         limits: Limits,
     ) -> Result<Self, FfaError> {
-        let normal_world = |range: &MemoryRange| match range.kind {
-            MemoryKind::NsMemory => Some((range.range, false)),
-            MemoryKind::NsDeviceMemory => Some((range.range, true)),
-            MemoryKind::Memory | MemoryKind::DeviceMemory => None,
-        };
-        let mut map = NormalWorldMap::new(declared.iter().filter_map(normal_world));
-        for range in taken.collect::<Vec<_>>() {
+        let mut normal_world = Vec::new();
+        for MemoryRange { kind, range } in declared {
+            match kind {
+                MemoryKind::NsMemory => normal_world.push((*range, false)),
+                MemoryKind::NsDeviceMemory => normal_world.push((*range, true)),
+                MemoryKind::Memory | MemoryKind::DeviceMemory => {}
+            }
+        }
+        let mut map = NormalWorldMap::new(normal_world);
+        for range in taken {
             map.reserve(memory, &range)?;
         }
         Ok(Self {

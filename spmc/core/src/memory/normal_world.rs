@@ -65,8 +65,7 @@ struct Bits {
 
 impl NormalWorldMap {
     /// Marks for `declared` memory, none set. Ranges that touch are taken together. Allocates on the heap.
-    pub(super) fn new(declared: impl Iterator<Item = (PageRange, bool)>) -> Self {
-        let mut ranges: Vec<(PageRange, bool)> = declared.collect();
+    pub(super) fn new(mut ranges: Vec<(PageRange, bool)>) -> Self {
         crate::sort::sort_by_key(&mut ranges, |(range, _)| range.base());
         let recent = Recent {
             start: 0,
@@ -360,7 +359,7 @@ mod tests {
     #[test]
     fn a_page_is_claimed_once() {
         let mut memory = FakeMemory::new();
-        let mut map = NormalWorldMap::new([(range(0x40000, 0x10000), false), (range(0x9000, 1), true)].into_iter());
+        let mut map = NormalWorldMap::new(vec![(range(0x40000, 0x10000), false), (range(0x9000, 1), true)]);
         let ram = map.claim(&mut memory, &range(0x40000, 200)).unwrap();
         assert!(!ram.device && ram.writable && !ram.executable && ram.world == World::NonSecure);
         assert!(map.claim(&mut memory, &range(0x9000, 1)).unwrap().device);
@@ -388,7 +387,7 @@ mod tests {
             (range(30, 5), true),
             (range(0x3_fff8, 16), false),
         ];
-        let mut map = NormalWorldMap::new(declared.into_iter());
+        let mut map = NormalWorldMap::new(declared.into());
         for bad in [
             range(9, 1),
             range(9, 2),
@@ -408,7 +407,7 @@ mod tests {
     #[test]
     fn running_out_of_memory_marks_nothing() {
         let mut memory = FakeMemory::new();
-        let mut map = NormalWorldMap::new([(range(0, 1 << 17), false)].into_iter());
+        let mut map = NormalWorldMap::new(vec![(range(0, 1 << 17), false)]);
         memory.set_budget(Some(1));
         assert_eq!(map.claim(&mut memory, &range(0x7000, 0x2000)), Err(FfaError::NoMemory));
         assert_eq!((map.marked(&memory, &range(0, 1 << 17)), map.pages()), (0, 1));
@@ -428,7 +427,7 @@ mod tests {
             (range(2 * CHUNK + 8, 2 * CHUNK), false),
             (range(4 * CHUNK + 8, 8), true),
         ];
-        let mut map = NormalWorldMap::new(declared.into_iter());
+        let mut map = NormalWorldMap::new(declared.into());
         let mut known = None;
         let mut claim = |map: &mut NormalWorldMap, page| map.claim_all(&mut memory, &[single(page)], &mut known);
         let (done, refused) = ((1, Ok(())), (0, Err(FfaError::Denied)));
@@ -467,7 +466,7 @@ mod tests {
     fn single_pages_in_a_row_are_marked_by_words() {
         let mut memory = FakeMemory::new();
         // The second of two pages of bits.
-        let mut map = NormalWorldMap::new([(range(0, 2 << CHUNK_SHIFT), false)].into_iter());
+        let mut map = NormalWorldMap::new(vec![(range(0, 2 << CHUNK_SHIFT), false)]);
         let first = 1 << CHUNK_SHIFT;
         let pages: Vec<_> = (first..first + 256).map(single).collect();
         let writes = memory.writes();
@@ -491,7 +490,7 @@ mod tests {
     fn marks_take_half_of_the_tables_at_most() {
         for (free, taken) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
             let mut memory = FakeMemory::new();
-            let mut map = NormalWorldMap::new([(range(0, 8 << CHUNK_SHIFT), false)].into_iter());
+            let mut map = NormalWorldMap::new(vec![(range(0, 8 << CHUNK_SHIFT), false)]);
             memory.set_budget(Some(free));
             let claimed = (0..8).filter(|chunk| map.claim(&mut memory, &range(chunk << CHUNK_SHIFT, 1)).is_ok());
             assert_eq!((claimed.count(), map.pages()), (taken, taken), "of {free}");
@@ -501,7 +500,7 @@ mod tests {
     #[test]
     fn what_is_reserved_stays_so() {
         let mut memory = FakeMemory::new();
-        let mut map = NormalWorldMap::new([(range(16, 16), false)].into_iter());
+        let mut map = NormalWorldMap::new(vec![(range(16, 16), false)]);
         // Once for each partition that has it.
         for _ in 0..2 {
             map.reserve(&mut memory, &range(0, 18)).unwrap();

@@ -446,13 +446,16 @@ impl Shares {
     /// Places for as many shares as `limits` say. Allocates on the heap.
     pub(super) fn new(limits: Limits) -> Self {
         let count = limits.shares.min(1 << INDEX_BITS);
-        let slots = (0..count).map(|index| Slot {
-            handle: 0,
-            share: None,
-            next: index.wrapping_add(1),
-        });
+        let mut slots = Vec::with_capacity(count as usize);
+        for index in 0..count {
+            slots.push(Slot {
+                handle: 0,
+                share: None,
+                next: index.wrapping_add(1),
+            });
+        }
         Self {
-            slots: slots.collect(),
+            slots,
             free: 0,
             accounts: Vec::with_capacity(count as usize),
             limits: Limits {

@@ -10,6 +10,7 @@ use super::dtb::Dtb;
 use super::tree::{Node, Sink};
 use crate::addr::{PageRange, PhysAddr, World};
 use crate::id::SpId;
+use crate::messaging::same_uuid;
 use alloc::string::String;
 use alloc::vec::Vec;
 use arm_ffa::Version;
@@ -131,11 +132,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether `uuid` is its. A loop out of line: 16 bytes that may lie anywhere take many instructions to load at once.
-    #[inline(never)]
+    /// Whether `uuid` is its.
     #[must_use]
     pub fn has(&self, uuid: &Uuid) -> bool {
-        self.uuid.as_bytes().iter().eq(uuid.as_bytes())
+        same_uuid(&self.uuid, uuid)
     }
 }
 
@@ -390,11 +390,15 @@ impl PartitionManifest {
     #[must_use]
     pub fn with_addresses(blob: &[u8], addresses: &[Option<PhysAddr>]) -> Option<Vec<u8>> {
         let dtb = Dtb::new(blob).ok()?;
-        let parents = dtb.root().children().filter(|node| node.name() == "memory-regions");
-        let regions = parents.flat_map(|parent| parent.children()).zip(addresses);
-        let placed: Vec<_> = regions
-            .filter_map(|(node, address)| Some((node, (*address)?.as_u64())))
-            .collect();
+        let mut addresses = addresses.iter();
+        let mut placed = Vec::new();
+        for parent in dtb.root().children().filter(|node| node.name() == "memory-regions") {
+            for (node, address) in parent.children().zip(&mut addresses) {
+                if let Some(address) = address {
+                    placed.push((node, address.as_u64()));
+                }
+            }
+        }
         dtb.with_addresses("base-address", &placed)
     }
 

@@ -123,7 +123,7 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<PartitionMan
             "rx_tx-info" | "rx-tx-buffer" => seen.rx_tx = rx_tx(&node, sink),
             "__symbols__" | "__fixups__" | "__local_fixups__" => {}
             // A vendor's prefix: what it says is for the partition, which gets its manifest as boot information.
-            name if name.contains(',') => {}
+            name if name.bytes().any(|byte| byte == b',') => {}
             _ => node.unknown(sink, NODES),
         }
     }

@@ -144,7 +144,7 @@ pub(super) fn pair(
     let uuids = tuples(&uuid, sink);
     let methods = methods(&method, sink);
     match (uuids, methods) {
-        (Some(uuids), Some(methods)) => zip(&uuids, &methods, &uuid, &method, sink),
+        (Some(uuids), Some(methods)) => zip(uuids, &methods, &uuid, &method, sink),
         _ => Vec::new(),
     }
 }
@@ -159,10 +159,10 @@ fn beside_services(uuid: Option<Prop<'_>>, method: Option<Prop<'_>>, services: &
         );
     }
     let Some(property) = uuid else { return };
-    for uuid in &tuples(&property, sink).unwrap_or_default() {
-        if !services.iter().any(|service| service.has(uuid)) {
+    for other in &tuples(&property, sink).unwrap_or_default() {
+        if !services.iter().any(|service| service.has(&other.uuid)) {
             sink.warn(
-                property.place().value(Value::Uuid(uuid)),
+                property.place().value(Value::Uuid(&other.uuid)),
                 format_args!("ignored: none of the services has it"),
             );
         }
@@ -186,9 +186,9 @@ fn missing(uuid: bool, method: bool, binding: Option<Version>, sink: &mut Sink<'
     }
 }
 
-/// `uuid` as groups of four cells. The bytes of each cell are the UUID's in reverse: the words are those that FF-A
-/// passes in registers.
-fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
+/// `uuid` as groups of four cells, still without messaging methods. The bytes of each cell are the UUID's in reverse: the
+/// words are those that FF-A passes in registers.
+fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Uuids> {
     let groups = property.groups::<4>(sink, MAX_SERVICES, "four 32-bit cells for each UUID")?;
     let mut uuids = Vec::with_capacity(groups.len());
     for words in groups {
@@ -203,7 +203,10 @@ fn tuples(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<Uuid>> {
                 ),
             );
         }
-        uuids.push(uuid);
+        uuids.push(Service {
+            uuid,
+            messaging: MessagingMethod::empty(),
+        });
     }
     Some(uuids)
 }
@@ -248,7 +251,7 @@ fn methods(property: &Prop<'_>, sink: &mut Sink<'_>) -> Option<Vec<MessagingMeth
 
 /// Gives each UUID its messaging method.
 fn zip(
-    uuids: &[Uuid],
+    mut uuids: Uuids,
     methods: &[MessagingMethod],
     uuid: &Prop<'_>,
     method: &Prop<'_>,
@@ -263,17 +266,10 @@ fn zip(
         );
         return services;
     }
-    for (index, &uuid_value) in uuids.iter().enumerate() {
+    for (index, service) in uuids.iter_mut().enumerate() {
         if let Some(&messaging) = one_for_all.or(methods.get(index)) {
-            add(
-                &mut services,
-                &Service {
-                    uuid: uuid_value,
-                    messaging,
-                },
-                uuid.place(),
-                sink,
-            );
+            service.messaging = messaging;
+            add(&mut services, service, uuid.place(), sink);
         }
     }
     services

@@ -181,6 +181,7 @@ impl SpmcManifest {
     /// Reads the SPMC manifest from `blob`, which starts with a device tree and may be longer than it.
     ///
     /// Returns `None` after adding at least one error to `report`: the SPMC cannot boot.
+    #[inline(never)]
     #[must_use]
     pub fn parse(blob: &[u8], report: &mut Report) -> Option<Self> {
         let mut sink = Sink::new(None, report);

@@ -117,12 +117,15 @@ pub(super) fn parse(root: &Node<'_>, sink: &mut Sink<'_>) -> Option<SpmcManifest
     if sink.failed() {
         return None;
     }
-    let memory = memory.into_iter().map(|(_, range)| range).collect();
+    let mut ranges = Vec::new();
+    for (_, range) in memory {
+        ranges.push(range);
+    }
     Some(SpmcManifest {
         attribute: attribute??,
         partitions: partitions?,
         cpus: cpus?,
-        memory,
+        memory: ranges,
         interrupt_controller,
     })
 }
@@ -238,10 +241,10 @@ fn check_memory(memory: &Memory<'_>, sink: &mut Sink<'_>) {
             format_args!("no node with device_type = \"ns-memory\": the normal world can share no memory"),
         );
     }
-    let mut sorted: Vec<_> = memory.iter().collect();
+    let mut sorted = memory.clone();
     crate::sort::sort_by_key(&mut sorted, |(_, range)| range.range.base());
     let mut highest: Option<&MemoryRange> = None;
-    for (path, range) in sorted {
+    for (path, range) in &sorted {
         if let Some(other) = highest.filter(|other| other.range.overlaps(&range.range)) {
             let at = path.property("reg").value(Value::Range(range.range));
             if other.kind == range.kind {

@@ -63,7 +63,9 @@ pub(super) fn read(node: &Node<'_>, sink: &mut Sink<'_>) -> Vec<VmEntry> {
     let mut previous = 0;
     for (number, node) in &nodes {
         gap(previous, *number, node, sink);
-        entries.extend(entry(*number, previous == *number, node, sink));
+        if let Some(entry) = entry(*number, previous == *number, node, sink) {
+            entries.push(entry);
+        }
         previous = *number;
     }
     entries
