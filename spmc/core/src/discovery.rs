@@ -332,17 +332,19 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
             | FuncId::MsgSendDirectResp64
             | FuncId::MsgSendDirectResp64_2
             | FuncId::MemRetrieveResp
-            // What the other world calls: who asks for all that it knows of does not tell the instances apart.
-            | FuncId::MsgWait32
-            | FuncId::Yield32
-            | FuncId::ConsoleLog32
-            | FuncId::ConsoleLog64
+    ) || MemoryManager::serves(function) && function != FuncId::MemRelinquish;
+    let for_normal_world = matches!(
+        function,
+        FuncId::RxAcquire
             | FuncId::NotificationBitmapCreate
             | FuncId::NotificationBitmapDestroy
             | FuncId::NotificationInfoGet32
             | FuncId::NotificationInfoGet64
-    ) || MemoryManager::serves(function);
+    );
     let for_partition = |partition: &Partition| match function {
+        FuncId::MsgWait32 | FuncId::MemRelinquish | FuncId::Yield32 | FuncId::ConsoleLog32 | FuncId::ConsoleLog64 => {
+            true
+        }
         FuncId::MemPermGet32 | FuncId::MemPermGet64 | FuncId::MemPermSet32 | FuncId::MemPermSet64 => {
             partition.el1.is_some()
         }
@@ -351,7 +353,7 @@ fn is_offered(instance: Instance<'_>, function: FuncId) -> bool {
     };
     for_both
         || match instance {
-            Instance::NormalWorld => function == FuncId::RxAcquire,
+            Instance::NormalWorld => for_normal_world,
             Instance::Partition(partition) => for_partition(partition),
         }
 }

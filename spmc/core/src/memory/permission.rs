@@ -214,7 +214,7 @@ impl Granted {
 /// Checks the attributes and flags in the header of what a sender sends, for a transaction with `borrowers` borrowers.
 ///
 /// # Errors
-/// `InvalidParameters`; `Denied` for attributes that are not those of Normal memory where they must be.
+/// `InvalidParameters`; `Denied` for attributes that are valid and not supported.
 pub const fn check_send(kind: Kind, borrowers: u32, attributes: u16, flags: u32) -> Result<(), FfaError> {
     let several = borrowers > 1;
     let clear = if matches!(kind, Kind::Share) { 0 } else { FLAG_CLEAR };
@@ -237,10 +237,14 @@ pub const fn check_send(kind: Kind, borrowers: u32, attributes: u16, flags: u32)
 
 /// Checks attributes that must be those of Normal memory.
 const fn check_normal(attributes: u16) -> Result<(), FfaError> {
-    if attributes == ATTRIBUTES_NORMAL {
-        Ok(())
-    } else {
-        Err(FfaError::Denied)
+    match (attributes & ATTRIBUTE_TYPE) >> 4 {
+        0b10 if attributes == ATTRIBUTES_NORMAL => Ok(()),
+        // Reserved: cacheability 0 and 2, shareability 1.
+        0b10 if matches!((attributes >> 2) & 0b11, 0b00 | 0b10) || attributes & 0b11 == 0b01 => {
+            Err(FfaError::InvalidParameters)
+        }
+        0b10 | 0b01 => Err(FfaError::Denied),
+        _ => Err(FfaError::InvalidParameters),
     }
 }
 

@@ -80,6 +80,7 @@ fn send_attributes() {
     for kind in Kind::ALL {
         for borrowers in [1, 2, 255] {
             for attributes in 0..=u16::MAX {
+                let (kind_of, cache, share) = ((attributes >> 4) & 3, (attributes >> 2) & 3, attributes & 3);
                 let several = kind == Kind::Share || borrowers > 1;
                 let expected = if kind == Kind::Donate && borrowers > 1 || attributes > 0x3f {
                     INVALID
@@ -87,8 +88,10 @@ fn send_attributes() {
                     if attributes == 0 { Ok(()) } else { INVALID }
                 } else if attributes == 0x2f {
                     Ok(())
-                } else {
+                } else if kind_of == 1 || kind_of == 2 && cache % 2 == 1 && share != 1 {
                     DENIED
+                } else {
+                    INVALID
                 };
                 assert_eq!(
                     check_send(kind, borrowers, attributes, 0),
@@ -228,7 +231,7 @@ fn retrieve_flags_rule(of: &Transaction, write: bool, flags: u32) -> Result<(), 
 fn retrieve_attributes() {
     for memory in memories() {
         for attributes in 0..=u16::MAX {
-            let (kind_of, cache) = ((attributes >> 4) & 3, (attributes >> 2) & 3);
+            let (kind_of, cache, share) = ((attributes >> 4) & 3, (attributes >> 2) & 3, attributes & 3);
             let expected = match kind_of {
                 _ if attributes > 0x3f => INVALID,
                 0 if attributes == 0 => Ok(()),
@@ -237,7 +240,8 @@ fn retrieve_attributes() {
                 1 => DENIED,
                 _ if memory.device => DENIED,
                 _ if attributes == 0x2f => Ok(()),
-                _ => DENIED,
+                _ if cache % 2 == 1 && share != 1 => DENIED,
+                _ => INVALID,
             };
             assert_eq!(
                 transaction(Kind::Lend, 1, memory, 2).check_attributes(attributes),

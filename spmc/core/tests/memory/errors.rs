@@ -61,7 +61,7 @@ fn wrong_headers() {
         bad("the NS bit", INVALID, &|m| m.attributes |= 1 << 6);
         bad("reserved attributes", INVALID, &|m| m.attributes |= 1 << 7);
         bad("reserved attributes", INVALID, &|m| m.attributes |= 1 << 15);
-        bad("no attributes", FfaError::Denied, &|m| m.attributes = 0);
+        bad("no attributes", INVALID, &|m| m.attributes = 0);
         bad("not cached", FfaError::Denied, &|m| m.attributes = 0x27);
         bad("a device", FfaError::Denied, &|m| m.attributes = 0x10);
         bad("time slicing", INVALID, &|m| m.flags = 1 << 1);
@@ -164,7 +164,7 @@ fn wrong_borrowers() {
     refused(&mut w, NWD, SHARE, &vms, INVALID, "among VMs only");
     let many = Message::send(Form::V1_2, SP1, &[(SP2, RW), (SP3, RW)], &[(sp_base(SP1), 1)]);
     refused(&mut w, SP1, DONATE, &many, INVALID, "to two");
-    refused(&mut w, SP1, LEND, &many, FfaError::Denied, "attributes must be given");
+    refused(&mut w, SP1, LEND, &many, INVALID, "attributes must be given");
     let secure = Message::send(Form::V1_2, SP2, &[(SP1, RW)], &[(NS, 1)]).normal();
     refused(&mut w, NWD, SHARE, &secure, FfaError::Denied, "a partition's name");
 }

@@ -24,10 +24,6 @@ fn agrees_with_what_calls_answer() {
         system.smc(0, &[id, 0, 0, 0, 0, 0, 0, 0]);
         // Known, and not a partition's to make, or not at S-EL1, or not now; FFA_ABORT is newer than FF-A 1.2.
         let special = [
-            0x8400_007d,
-            0x8400_007e,
-            0x8400_0083,
-            0xc400_0083,
             FEATURES,
             NORMAL_WORLD_RESUME,
             ABORT,
@@ -49,19 +45,8 @@ fn agrees_with_what_calls_answer() {
         let offered = system.regs(0)[0] == SUCCESS;
         assert!(offered || system.regs(0) == error(NOT_SUPPORTED));
         system.nwd(0, &[id, 0, 0, 0, 0, 0, 0, 0]);
-        // EL3 answers FFA_VERSION; the others are known, and never the normal world's to make.
-        let special = [
-            VERSION,
-            FEATURES,
-            RESP,
-            RESP_64,
-            RESP2,
-            MSG_WAIT,
-            YIELD,
-            0x8400_0076,
-            0x8400_008a,
-            0xc400_008a,
-        ];
+        // EL3 answers FFA_VERSION; responses are known, and never the normal world's to make.
+        let special = [VERSION, FEATURES, RESP, RESP_64, RESP2];
         if !special.contains(&id) {
             assert_eq!(offered, system.regs(0) != error(NOT_SUPPORTED), "{id:#x}");
         }
