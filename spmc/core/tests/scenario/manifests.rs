@@ -792,3 +792,58 @@ fn manifest_that_is_none_is_an_error() {
         assert!(machine.take_console().contains("error"));
     }
 }
+
+#[test]
+fn partition_gets_the_virtual_interrupt_controller_that_it_asks_for() {
+    const PRIVATE: [u8; 8] = [0, 0, 0, 23, 0, 0, 5, 0x20];
+    let manifest = compile("qemu/test-virtual-gic/spmc.dts");
+    let clock = compile("qemu/test-virtual-gic/clock.dts");
+    let at = clock
+        .windows(8)
+        .position(|word| word == PRIVATE)
+        .expect("its second interrupt");
+    // 16 is the managed exit's there.
+    for (private, expected) in [(23, &[34, 23][..]), (16, &[34])] {
+        let mut machine = FakeMachine::new(4);
+        machine.memory.add(World::Secure, range(0x0e20_0000, 0x100));
+        let mut clock = clock.clone();
+        clock[at + 3] = private;
+        machine
+            .memory
+            .write(World::Secure, PhysAddr::new(0x0e20_0000), &package(&clock))
+            .expect("memory");
+        let config = BootConfig {
+            manifest: &manifest,
+            spmc_memory: range(0x0e10_0000, 0x100),
+            boot_mpidr: 0,
+            free_pages: PAGES,
+            pages_a_pe: 8,
+            interrupt_controller: Frames::default(),
+            devices: &[],
+        };
+        let spmc = boot::start(&config, &mut machine).expect("it starts");
+        let [clock] = spmc.partitions() else {
+            panic!("one was loaded")
+        };
+        let devices: Vec<_> = clock.devices.iter().map(|device| device.id).collect();
+        assert_eq!((clock.gic.is_some(), &devices[..]), (true, expected));
+        let warned = machine
+            .console
+            .contains("the virtual interrupt controller has another one of this number");
+        assert_eq!(warned, private == 16, "{}", machine.console);
+        // It is where the SPMC manifest has the board's, and each context has its redistributor.
+        let mut system = System::booted(&spmc, machine);
+        system.nwd(0, &request(0, 0x8001));
+        for (address, last) in [(0x080a_0008, 0), (0x0810_0008, 1 << 4)] {
+            system.exit(
+                0,
+                tantalum_core::spmc::Exit::Synchronous {
+                    esr: 0x24 << 26 | 1 << 25 | 1 << 24 | 3 << 22 | 7 << 16 | 1 << 15 | 0x07,
+                    far: address,
+                    hpfar: address >> 12 << 4,
+                },
+            );
+            assert_eq!(system.ctx(0).x[7] & 1 << 4, last);
+        }
+    }
+}
