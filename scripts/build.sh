@@ -16,6 +16,14 @@ build_folder() { echo "$TARGET_DIR/$RUST_TARGET/${1/#dev/debug}"; }
 # Whether a program is what runs at EL2, in a window or with a code model that a debug build is too big for.
 is_release_only() { [[ -d platform/${1#tantalum-} || $1 == tantalum-normal-world ]]; }
 
+# cargo with paths of this machine cut short where panics name the code of others: an image is the same wherever it is built.
+cargo_build() {
+    local crates=${CARGO_HOME:-$HOME/.cargo}/registry/src library
+    library=$(rustc --print sysroot)/lib/rustlib/src/rust
+    cargo build --target "$RUST_TARGET" --config "target.$RUST_TARGET.rustflags = [
+        '--remap-path-prefix=$crates=crates', '--remap-path-prefix=$library=rust']" "$@"
+}
+
 # An image that did not change keeps its time.
 make_image() {
     local elf=$1 image=$2
@@ -27,7 +35,7 @@ make_image() {
 # Both SPMCs have the same name as ELF files: what is built last stays there.
 build_selftest() {
     say "Building the SPMC with its self-test"
-    cargo build --release --target "$RUST_TARGET" --package tantalum-qemu --features selftest >&2 ||
+    cargo_build --release --package tantalum-qemu --features selftest >&2 ||
         die "The build failed; cargo's message is above."
     mkdir -p "$OUT/bin"
     make_image "$(build_folder release)/tantalum-qemu" "$OUT/bin/tantalum-selftest.bin"
@@ -42,7 +50,7 @@ build_programs() {
         arguments+=(--package "$program")
     done
     say "Building for $RUST_TARGET ($profile): $*"
-    cargo build --profile "$profile" --target "$RUST_TARGET" "${arguments[@]}" >&2 ||
+    cargo_build --profile "$profile" "${arguments[@]}" >&2 ||
         die "The build failed; cargo's message is above."
     mkdir -p "$OUT/bin"
     for program in "$@"; do
