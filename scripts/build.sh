@@ -18,10 +18,14 @@ is_release_only() { [[ -d platform/${1#tantalum-} || $1 == tantalum-normal-world
 
 # cargo with paths of this machine cut short where panics name the code of others: an image is the same wherever it is built.
 cargo_build() {
-    local crates=${CARGO_HOME:-$HOME/.cargo}/registry/src library
-    library=$(rustc --print sysroot)/lib/rustlib/src/rust
-    cargo build --target "$RUST_TARGET" --config "target.$RUST_TARGET.rustflags = [
-        '--remap-path-prefix=$crates=crates', '--remap-path-prefix=$library=rust']" "$@"
+    local folder flags=()
+    folder=$(rustc --print sysroot)/lib/rustlib/src/rust
+    flags+=("'--remap-path-prefix=$folder=rust'")
+    cargo fetch --quiet --locked >&2 || die "Getting the crates failed; cargo's message is above."
+    for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
+        flags+=("'--remap-path-prefix=$folder=crates'")
+    done
+    cargo build --target "$RUST_TARGET" --config "target.$RUST_TARGET.rustflags = [$(IFS=, && echo "${flags[*]}")]" "$@"
 }
 
 # An image that did not change keeps its time.
