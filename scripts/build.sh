@@ -21,7 +21,7 @@ cargo_build() {
     local folder flags=()
     folder=$(rustc --print sysroot)/lib/rustlib/src/rust
     flags+=("'--remap-path-prefix=$folder=rust'")
-    cargo fetch --quiet --locked >&2 || die "Getting the crates failed; cargo's message is above."
+    cargo fetch --quiet >&2 || die "Getting the crates failed; cargo's message is above."
     for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
         flags+=("'--remap-path-prefix=$folder=crates'")
     done
